@@ -1,0 +1,23 @@
+"""labkit: patch-based and internal methods for images and videos, as a course and as a library.
+
+Modules, from the ground floor up: `images`, `figures`, `patches`, `pyramids`, `operators`, `restoration`, `metrics`,
+`runtime`, `textures`; one module or folder per chapter (`filtering`, …); `widgets` and `checks` for the notebooks.
+"""
+
+import importlib
+
+__version__ = "0.1.0"
+
+_MODULES = ("checks", "figures", "filtering", "images", "metrics", "operators", "patches", "pyramids", "restoration",
+            "runtime", "textures", "widgets")
+
+
+def __getattr__(name: str):
+    """Load `labkit.filtering` and its like when they are first used, so that `import labkit` stays quick."""
+    if name in _MODULES:
+        return importlib.import_module(f"labkit.{name}")
+    raise AttributeError(f"labkit has no module {name!r}; it has {', '.join(_MODULES)}")
+
+
+def __dir__() -> list[str]:
+    return [*_MODULES, "__version__"]

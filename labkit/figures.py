@@ -1,0 +1,158 @@
+"""Figures for notebooks: pictures side by side, charts and tables, each with a caption and alternative text.
+
+A figure is plain HTML with its pictures inside, so it reads the same in JupyterLab, in Notebook 7, on a repository page
+and in a printed book, in a light and in a dark theme, and a screen reader has words for it.
+"""
+
+from __future__ import annotations
+
+import base64
+import html
+import io
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+import torch
+from torch import Tensor
+
+from labkit import images as _images
+from labkit.validation import describe, validate_image, validate_integer
+
+if TYPE_CHECKING:
+    import matplotlib.figure
+
+
+class Figure:
+    """Something to look at: `html` for a page, `text` for a terminal. The last line of a cell shows it."""
+
+    def __init__(self, html: str, text: str):
+        self.html, self.text = html, text
+
+    def _repr_html_(self) -> str:
+        return self.html
+
+    def __repr__(self) -> str:
+        return self.text
+
+
+def figure_html(picture: bytes, *, alt: str, caption: str = "", width: int | None = None) -> str:
+    """One picture (the bytes of a PNG or JPEG file) with its caption, as an HTML `<figure>`.
+
+    Parameters
+    ----------
+    alt : what the picture shows, for who cannot see it; must not be empty.
+    width : displayed width in CSS pixels; `None` leaves the picture's own.
+    """
+    return _panels([_picture_tag(picture, alt=alt, width=width)], [""], caption, None)
+
+
+def show(images: Tensor | Sequence[Tensor], *, alt: str, titles: Sequence[str] | None = None, caption: str = "",
+         columns: int | None = None, width: int | None = None) -> Figure:
+    """Show one or several images side by side.
+
+    Parameters
+    ----------
+    images : an image `(C, H, W)` of 1 or 3 channels, a batch, or a list of images; values are clipped to `[0, 1]`.
+    alt : one sentence that says what is to be seen, for who cannot see it.
+    titles : a short title under each image.
+    caption : a sentence under the whole figure.
+    columns : how many side by side at most; `None` lets the page decide.
+    width : displayed width of each image in CSS pixels; small images are enlarged with sharp pixels. `None` takes 256
+        pixels, or the image's own width where that lies between 256 and 512.
+    """
+    if isinstance(images, Tensor):
+        images = [images] if images.ndim == 3 else list(images)
+    images = list(images)
+    titles = [""] * len(images) if titles is None else list(titles)
+    if not images or len(titles) != len(images):
+        raise ValueError(f"show was given {len(images)} images and {len(titles)} titles; expected as many of each, at least one")
+    if not alt.strip():
+        raise ValueError("alt is empty; expected a sentence that says what the figure shows")
+    tags = []
+    for number, (image, title) in enumerate(zip(images, titles)):
+        validate_image(image, name=f"images[{number}]", channels=(1, 3), batch=False)
+        shown = width or min(512, max(256, image.shape[-1]))
+        if len(images) > 1 and width is None:
+            shown = min(shown, 320)
+        # photographs as JPEG keep notebooks small; small pictures stay exact, to the pixel
+        format = "jpeg" if image.shape[-1] * image.shape[-2] > 96 * 96 else "png"
+        tags.append(_picture_tag(_images.to_bytes(image, format), alt=f"{title}: {alt}" if title else alt, width=shown,
+                                 sharp=shown >= 2 * image.shape[-1]))
+    sizes = ", ".join(f"{title or 'image'} {image.shape[-1]}×{image.shape[-2]}" for image, title in zip(images, titles))
+    return Figure(_panels(tags, titles, caption, columns), f"[Figure: {caption or alt} ({sizes})]")
+
+
+def chart(figure: matplotlib.figure.Figure, *, alt: str, caption: str = "") -> Figure:
+    """Show a matplotlib figure (made by `matplotlib.figure.Figure`, not by pyplot) with words for it."""
+    if not alt.strip():
+        raise ValueError("alt is empty; expected a sentence that says what the chart shows")
+    file = io.BytesIO()
+    figure.savefig(file, format="png", dpi=110, bbox_inches="tight", facecolor="white")
+    return Figure(figure_html(file.getvalue(), alt=alt, caption=caption), f"[Chart: {caption or alt}]")
+
+
+def table(rows: Sequence[Sequence[object]], *, header: Sequence[str], caption: str = "") -> Figure:
+    """Show a table; numbers are aligned to the right, the first column names its row."""
+    rows = [[f"{cell:.2f}" if isinstance(cell, float) else str(cell) for cell in row] for row in rows]
+    for number, row in enumerate(rows):
+        if len(row) != len(header):
+            raise ValueError(f"rows[{number}] has {len(row)} cells; expected {len(header)}, as the header has")
+    head = "".join(f'<th scope="col" style="text-align:{"left" if k == 0 else "right"}">{html.escape(h)}</th>'
+                   for k, h in enumerate(header))
+    body = "".join('<tr><th scope="row" style="text-align:left;font-weight:normal">' + html.escape(row[0]) + "</th>"
+                   + "".join(f'<td style="text-align:right">{html.escape(cell)}</td>' for cell in row[1:]) + "</tr>"
+                   for row in rows)
+    markup = f"<table>{f'<caption>{html.escape(caption)}</caption>' if caption else ''}<tr>{head}</tr>{body}</table>"
+    widths = [max(len(row[k]) for row in [list(header), *rows]) for k in range(len(header))]
+    lines = ["  ".join(cell.ljust(w) if k == 0 else cell.rjust(w) for k, (cell, w) in enumerate(zip(row, widths)))
+             for row in [list(header), *rows]]
+    return Figure(markup, "\n".join([caption, *lines] if caption else lines))
+
+
+def colorize(values: Tensor, *, low: float | None = None, high: float | None = None, colormap: str = "viridis") -> Tensor:
+    """Colour a map of numbers `(H, W)` or `(1, H, W)` for the eye, as an image `(3, H, W)`.
+
+    `low` and `high` are the values of the first and the last colour; `None` takes the smallest and largest there are.
+    The default colour map keeps its order for colour-blind readers and in grey print.
+    """
+    import matplotlib
+
+    if not isinstance(values, Tensor) or values.ndim not in (2, 3) or (values.ndim == 3 and values.shape[0] != 1):
+        raise ValueError(f"values is {describe(values)}; expected a tensor (H, W) or (1, H, W)")
+    values = values.detach().cpu().double().reshape(values.shape[-2:])
+    low = float(values.min()) if low is None else low
+    high = float(values.max()) if high is None else high
+    scaled = ((values - low) / (high - low if high > low else 1.0)).clamp(0, 1)
+    return torch.from_numpy(matplotlib.colormaps[colormap](scaled.numpy())[..., :3]).float().permute(2, 0, 1).contiguous()
+
+
+def difference(first: Tensor, second: Tensor, *, gain: float = 1.0) -> Tensor:
+    """A signed difference for the eye, grey where the images agree: `0.5 + gain * (first - second) / 2`, clipped."""
+    if first.shape != second.shape:
+        raise ValueError(f"first is {tuple(first.shape)} and second is {tuple(second.shape)}; expected the same shape")
+    return (0.5 + gain * (first - second) / 2).clamp(0, 1)
+
+
+def _picture_tag(picture: bytes, *, alt: str, width: int | None, sharp: bool = False) -> str:
+    if not alt.strip():
+        raise ValueError("alt is empty; expected a sentence that says what the picture shows")
+    kind = "png" if picture.startswith(b"\x89PNG") else "jpeg"
+    size = f"width:{width}px;" if width else ""
+    return (f'<img src="data:image/{kind};base64,{base64.b64encode(picture).decode()}" alt="{html.escape(alt, quote=True)}" '
+            f'style="{size}max-width:100%;height:auto;display:block;{"image-rendering:pixelated;" if sharp else ""}">')
+
+
+def _panels(tags: Sequence[str], titles: Sequence[str], caption: str, columns: int | None) -> str:
+    if columns is not None:
+        validate_integer(columns, name="columns", minimum=1)
+    layout = (f"display:grid;grid-template-columns:repeat({columns},max-content)" if columns
+              else "display:flex;flex-wrap:wrap")
+    panels = "".join(f'<figure style="margin:0">{tag}{_caption(title)}</figure>' if title else f"<div>{tag}</div>"
+                     for tag, title in zip(tags, titles))
+    return (f'<figure style="margin:0.5em 0"><div style="{layout};gap:8px;align-items:start">{panels}</div>'
+            f'{_caption(caption, "0.6em")}</figure>')
+
+
+def _caption(text: str, margin: str = "0.2em") -> str:
+    style = f"font-size:90%;margin-top:{margin};text-align:left"
+    return f'<figcaption style="{style}">{html.escape(text)}</figcaption>' if text else ""

@@ -1,0 +1,386 @@
+"""Pictures in and out, and what is done to a picture as a whole: sizes, borders, colours, noise.
+
+The convention of the whole package: an image is a floating-point torch tensor `(C, H, W)` with values in `[0, 1]`,
+a batch is `(N, C, H, W)`, a video `(T, C, H, W)`. NumPy `(H, W, C)` arrays and files exist only in this module.
+"""
+
+from __future__ import annotations
+
+import io
+import os
+from pathlib import Path
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from labkit import runtime
+from labkit.validation import (describe, validate_choice, validate_image, validate_integer, validate_number)
+
+# scikit-image's photographs that lie inside its installed package: name -> file
+_PHOTOGRAPHS = {name: f"{name}.png" for name in ("astronaut", "brick", "camera", "chelsea", "coffee", "grass", "gravel",
+                                                 "motorcycle_left", "motorcycle_right")}
+_PHOTOGRAPHS |= {"immunohistochemistry": "ihc.png", "rocket": "rocket.jpg"}
+_PAD_MODES = {"reflect": "reflect", "replicate": "edge", "periodic": "wrap", "zero": "constant"}
+
+
+# --- loading and saving ---------------------------------------------------------------------------------------------
+
+def data_folder() -> Path:
+    """The folder of the course's own pictures: `$LABKIT_DATA`, the repository's `data`, or the installed copy."""
+    package = Path(__file__).resolve().parent
+    places = [Path(os.environ["LABKIT_DATA"])] if os.environ.get("LABKIT_DATA") else []
+    places += [package.parent / "data", package / "_data"]
+    for place in places:
+        if (place / "textures").is_dir():
+            return place
+    raise FileNotFoundError("the course's pictures were not found in " + ", ".join(map(str, places))
+                            + "; set LABKIT_DATA to the folder that holds `textures`")
+
+
+def names() -> list[str]:
+    """The bundled pictures that `load` knows by name: scikit-image's photographs and the course's own."""
+    return sorted({*_PHOTOGRAPHS, *_own_pictures()})
+
+
+def load(source: str | os.PathLike | np.ndarray, *, size: int | tuple[int, int] | None = None,
+         grey: bool = False) -> Tensor:
+    """Read a picture as a float32 tensor `(C, H, W)` in `[0, 1]`.
+
+    Parameters
+    ----------
+    source : a path to any file Pillow reads (turned upright by its EXIF tag, transparency composited on white, 8 or
+        16 bits), one of `names()`, or a NumPy array `(H, W)`, `(H, W, 1)`, `(H, W, 3)` or `(H, W, 4)`: integers are
+        divided by the largest value of their type, floats are taken as they are.
+    size : `(height, width)` to resize to, or the length of the longer side; `None` keeps the size.
+    grey : one channel (ITU-R 601 luma) instead of what the file has.
+
+    Raises
+    ------
+    FileNotFoundError : neither a bundled name nor a file; the message names both.
+    ValueError : a file that is not a picture, or an array that is none; the message names it and the reason.
+    """
+    if isinstance(source, np.ndarray):
+        image = from_array(source)
+    elif isinstance(source, (str, os.PathLike)):
+        image = _load_named(os.fspath(source))
+    else:
+        raise ValueError(f"source is {describe(source)}; expected a path, a bundled name or a NumPy array")
+    if grey:
+        image = to_grey(image)
+    if size is not None:
+        height, width = image.shape[-2:]
+        if not isinstance(size, tuple):
+            validate_integer(size, name="size", minimum=1)
+            longest = max(height, width)
+            size = (max(1, round(height * size / longest)), max(1, round(width * size / longest)))
+        image = resize(image, size=size)
+    return image
+
+
+def load_clip(name: str | os.PathLike) -> Tensor:
+    """Read a short video as a float32 tensor `(T, C, H, W)`: one of the course's clips by name, or any animated picture.
+
+    Raises
+    ------
+    FileNotFoundError, ValueError : as `load`.
+    """
+    from PIL import Image, ImageSequence
+
+    path = Path(os.fspath(name))
+    own = data_folder() / "clips" / f"{path}.png"
+    path = own if own.is_file() else path
+    if not path.is_file():
+        known = ", ".join(sorted(p.stem for p in (data_folder() / "clips").glob("*.png")))
+        raise FileNotFoundError(f"no clip and no file is called {os.fspath(name)!r}; the clips are {known}")
+    try:
+        with Image.open(path) as file:
+            return torch.stack([from_array(np.asarray(frame.convert("RGB"))) for frame in ImageSequence.Iterator(file)])
+    except (OSError, SyntaxError) as error:
+        raise ValueError(f"{path} could not be read as a clip: {error}") from error
+
+
+def _own_pictures() -> dict[str, Path]:
+    folder = data_folder()
+    return {path.stem: path for part in (".", "textures", "drawings") for path in sorted((folder / part).glob("*.png"))}
+
+
+def _load_named(name: str) -> Tensor:
+    if Path(name).is_file():
+        return _load_file(Path(name))
+    if name in _PHOTOGRAPHS:
+        import skimage
+
+        return _load_file(Path(skimage.__file__).parent / "data" / _PHOTOGRAPHS[name])
+    own = _own_pictures()
+    if name in own:
+        return _load_file(own[name])
+    raise FileNotFoundError(f"no file and no bundled picture is called {name!r}; the bundled ones are "
+                            + ", ".join(names()))
+
+
+def _load_file(path: Path) -> Tensor:
+    from PIL import Image, ImageOps, UnidentifiedImageError
+
+    try:
+        with Image.open(path) as file:
+            picture = ImageOps.exif_transpose(file)
+            if picture.mode.startswith("I;16") or picture.mode == "I":
+                return from_array(np.asarray(picture).astype(np.float32) / 65535)
+            if picture.mode == "F":
+                return from_array(np.asarray(picture))
+            if picture.has_transparency_data:
+                picture = Image.alpha_composite(Image.new("RGBA", picture.size, "white"), picture.convert("RGBA"))
+            if picture.mode in ("L", "1"):
+                picture = picture.convert("L")
+            else:
+                picture = picture.convert("RGB")
+            return from_array(np.asarray(picture))
+    except UnidentifiedImageError as error:
+        raise ValueError(f"{path} is not a picture that Pillow can read") from error
+    except (OSError, SyntaxError) as error:
+        raise ValueError(f"{path} could not be read as a picture: {error}") from error
+
+
+def from_array(array: np.ndarray) -> Tensor:
+    """Turn a NumPy array `(H, W)` or `(H, W, C)` into an image. The array is copied. Alpha is composited on white.
+
+    Raises
+    ------
+    ValueError : wrong rank, number of channels or type, or a value that is not finite.
+    """
+    array = np.asarray(array)
+    if array.ndim == 2:
+        array = array[..., None]
+    if array.ndim != 3 or array.shape[2] not in (1, 3, 4) or array.size == 0:
+        raise ValueError(f"array has shape {array.shape}; expected (H, W), (H, W, 1), (H, W, 3) or (H, W, 4)")
+    if array.dtype == bool:
+        array = array.astype(np.float32)
+    elif np.issubdtype(array.dtype, np.integer):
+        array = array.astype(np.float32) / np.iinfo(array.dtype).max
+    elif not np.issubdtype(array.dtype, np.floating):
+        raise ValueError(f"array has dtype {array.dtype}; expected integers, floats or booleans")
+    image = torch.from_numpy(np.array(array.transpose(2, 0, 1), dtype=np.float32, order="C"))
+    if image.shape[0] == 4:
+        image = image[:3] * image[3:] + (1 - image[3:])
+    validate_image(image, name="array")
+    return image
+
+
+def to_array(image: Tensor) -> np.ndarray:
+    """Turn an image `(C, H, W)` into a NumPy array `(H, W, C)`, or `(H, W)` where it is grey; nothing is clipped."""
+    validate_image(image, batch=False)
+    array = image.detach().cpu().numpy().transpose(1, 2, 0)
+    return array[..., 0] if array.shape[2] == 1 else array
+
+
+def to_pixels(image: Tensor) -> np.ndarray:
+    """8-bit pixels `(H, W)` or `(H, W, 3)` of an image of 1 or 3 channels, clipped to `[0, 1]` and rounded."""
+    validate_image(image, channels=(1, 3), batch=False)
+    return to_array((image.detach().float().clamp(0, 1) * 255).round()).astype(np.uint8)
+
+
+def to_bytes(image: Tensor, format: str = "png") -> bytes:
+    """The image as a file in memory: `"png"` (exact to 8 bits) or `"jpeg"` (quality 90, smaller)."""
+    from PIL import Image
+
+    validate_choice(format, name="format", choices=("png", "jpeg"))
+    file = io.BytesIO()
+    options = {"compress_level": 3} if format == "png" else {"quality": 90}
+    Image.fromarray(to_pixels(image)).save(file, format=format, **options)
+    return file.getvalue()
+
+
+def save(image: Tensor, path: str | os.PathLike) -> None:
+    """Write an image of 1 or 3 channels to a file; the ending of its name picks the format.
+
+    Raises
+    ------
+    ValueError : no image, or an ending that no format has.
+    """
+    from PIL import Image
+
+    picture = Image.fromarray(to_pixels(image))
+    if Path(path).suffix.lower() not in Image.registered_extensions():
+        raise ValueError(f"path ends in {Path(path).suffix!r}, which names no picture format; expected .png or .jpg")
+    picture.save(path)
+
+
+# --- sizes and borders ----------------------------------------------------------------------------------------------
+
+def resize(image: Tensor, *, size: tuple[int, int] | None = None, scale: float | None = None) -> Tensor:
+    """Resize by anti-aliased bicubic interpolation, clipped to the range of the input (bicubic overshoots).
+
+    Parameters
+    ----------
+    image : (C, H, W) or (N, C, H, W).
+    size : the new (height, width); or
+    scale : the factor on both sides.
+    """
+    validate_image(image)
+    if (size is None) == (scale is None):
+        raise ValueError(f"size is {size} and scale is {scale}; expected exactly one of the two")
+    if scale is not None:
+        validate_number(scale, name="scale", above=0)
+        size = tuple(max(1, round(side * scale)) for side in image.shape[-2:])
+    if not (isinstance(size, tuple) and len(size) == 2):
+        raise ValueError(f"size is {describe(size)}; expected (height, width)")
+    for side, name in zip(size, ("height", "width")):
+        validate_integer(side, name=name, minimum=1)
+    batch = image if image.ndim == 4 else image[None]
+    working = batch if batch.dtype == torch.float64 else batch.float()
+    result = F.interpolate(working, size=size, mode="bicubic", antialias=True, align_corners=False)
+    result = result.clamp(float(image.min()), float(image.max())).to(image.dtype)
+    return result if image.ndim == 4 else result[0]
+
+
+def crop(image: Tensor, *, row: int, column: int, height: int, width: int) -> Tensor:
+    """The part of an image whose top-left pixel is `(row, column)`, as a copy.
+
+    Raises
+    ------
+    ValueError : the part does not lie inside the image.
+    """
+    validate_image(image)
+    rows, columns = image.shape[-2:]
+    validate_integer(row, name="row", minimum=0, maximum=rows - 1)
+    validate_integer(column, name="column", minimum=0, maximum=columns - 1)
+    validate_integer(height, name="height", minimum=1, maximum=rows - row)
+    validate_integer(width, name="width", minimum=1, maximum=columns - column)
+    return image[..., row:row + height, column:column + width].clone()
+
+
+def pad(image: Tensor, *, amount: int, border: str) -> Tensor:
+    """Continue an image by `amount` pixels on all four sides.
+
+    Parameters
+    ----------
+    image : (C, H, W) or (N, C, H, W).
+    amount : how many pixels, at least 0; it may exceed the size of the image.
+    border : `"reflect"` mirrors at the centre of the edge pixel, which is not repeated (dcb|abcd|cba), the discrete
+        Neumann condition used here; `"replicate"` repeats the edge pixel (aaa|abcd|ddd); `"periodic"` wraps around
+        (bcd|abcd|abc); `"zero"` is Dirichlet's (000|abcd|000).
+    """
+    validate_image(image)
+    validate_integer(amount, name="amount", minimum=0)
+    validate_choice(border, name="border", choices=tuple(_PAD_MODES))
+    if amount == 0:
+        return image.clone()
+    if border == "zero":
+        return F.pad(image, (amount,) * 4)
+    rows, columns = (torch.from_numpy(np.pad(np.arange(side), amount, mode=_PAD_MODES[border])).to(image.device)
+                     for side in image.shape[-2:])
+    return image.index_select(-2, rows).index_select(-1, columns)
+
+
+def tile(images: list[Tensor] | Tensor, *, columns: int | None = None, gap: int = 4, background: float = 1.0) -> Tensor:
+    """Lay images of one size out in a grid, row by row, as one image.
+
+    Parameters
+    ----------
+    images : a list of (C, H, W) images, or a batch.
+    columns : how many side by side; `None` puts all in one row.
+    gap : pixels between them. background : the value of the gaps and of empty places.
+    """
+    images = list(images)
+    if not images:
+        raise ValueError("images is empty; expected at least one")
+    for number, image in enumerate(images):
+        validate_image(image, name=f"images[{number}]", batch=False)
+        if image.shape[-2:] != images[0].shape[-2:]:
+            raise ValueError(f"images[{number}] is {tuple(image.shape)}; expected the size of images[0], "
+                             f"{tuple(images[0].shape)}")
+    columns = len(images) if columns is None else columns
+    validate_integer(columns, name="columns", minimum=1)
+    channels, (height, width) = max(image.shape[0] for image in images), images[0].shape[-2:]
+    rows = -(-len(images) // columns)
+    columns = min(columns, len(images))
+    sheet = images[0].new_full((channels, rows * (height + gap) - gap, columns * (width + gap) - gap), background)
+    for number, image in enumerate(images):
+        y, x = number // columns * (height + gap), number % columns * (width + gap)
+        sheet[:, y:y + height, x:x + width] = image
+    return sheet
+
+
+# --- colours --------------------------------------------------------------------------------------------------------
+
+def to_grey(image: Tensor) -> Tensor:
+    """One channel, the ITU-R BT.601 luma 0.299 R + 0.587 G + 0.114 B; a grey image is copied."""
+    validate_image(image, channels=(1, 3))
+    if image.shape[-3] == 1:
+        return image.clone()
+    return torch.einsum("...chw,c->...hw", image, image.new_tensor([0.299, 0.587, 0.114])).unsqueeze(-3)
+
+
+def to_ycbcr(image: Tensor) -> Tensor:
+    """RGB to full-range YCbCr (JPEG's), Cb and Cr shifted by 0.5 so that all three lie in `[0, 1]`."""
+    validate_image(image, channels=(3,))
+    luma = to_grey(image)
+    red, blue = image[..., 0:1, :, :], image[..., 2:3, :, :]
+    return torch.cat([luma, (blue - luma) / 1.772 + 0.5, (red - luma) / 1.402 + 0.5], dim=-3)
+
+
+def from_ycbcr(image: Tensor) -> Tensor:
+    """Full-range YCbCr back to RGB, the inverse of `to_ycbcr`; nothing is clipped."""
+    validate_image(image, channels=(3,))
+    luma, blue, red = (image[..., k:k + 1, :, :] for k in range(3))
+    red = luma + 1.402 * (red - 0.5)
+    blue = luma + 1.772 * (blue - 0.5)
+    return torch.cat([red, (luma - 0.299 * red - 0.114 * blue) / 0.587, blue], dim=-3)
+
+
+_RGB_TO_XYZ = ((0.412453, 0.357580, 0.180423), (0.212671, 0.715160, 0.072169), (0.019334, 0.119193, 0.950227))
+_WHITE = (0.95047, 1.0, 1.08883)   # D65, 2° observer
+
+
+def to_lab(image: Tensor) -> Tensor:
+    """sRGB to CIE L*a*b* (D65): L in [0, 100], a and b about [-128, 127]. The one function that leaves `[0, 1]`."""
+    validate_image(image, channels=(3,))
+    linear = torch.where(image > 0.04045, ((image.clamp(min=0.04045) + 0.055) / 1.055) ** 2.4, image / 12.92)
+    matrix = image.new_tensor(_RGB_TO_XYZ) / image.new_tensor(_WHITE)[:, None]
+    xyz = torch.einsum("...chw,dc->...dhw", linear, matrix)
+    root = torch.where(xyz > 0.008856, xyz.clamp(min=0.008856) ** (1 / 3), 7.787 * xyz + 16 / 116)
+    x, y, z = (root[..., k:k + 1, :, :] for k in range(3))
+    return torch.cat([116 * y - 16, 500 * (x - y), 200 * (y - z)], dim=-3)
+
+
+def from_lab(lab: Tensor) -> Tensor:
+    """CIE L*a*b* (D65) back to sRGB, the inverse of `to_lab`; colours outside sRGB are clipped to `[0, 1]`."""
+    validate_image(lab, name="lab", channels=(3,))
+    y = (lab[..., 0:1, :, :] + 16) / 116
+    root = torch.cat([y + lab[..., 1:2, :, :] / 500, y, y - lab[..., 2:3, :, :] / 200], dim=-3)
+    xyz = torch.where(root > 0.2068966, root ** 3, (root - 16 / 116) / 7.787)
+    matrix = torch.linalg.inv(lab.new_tensor(_RGB_TO_XYZ).double()) * torch.tensor(_WHITE, dtype=torch.float64,
+                                                                                  device=lab.device)
+    linear = torch.einsum("...chw,dc->...dhw", xyz, matrix.to(lab.dtype))
+    gamma = torch.where(linear > 0.0031308, 1.055 * linear.clamp(min=0.0031308) ** (1 / 2.4) - 0.055, 12.92 * linear)
+    return gamma.clamp(0, 1)
+
+
+# --- noise ----------------------------------------------------------------------------------------------------------
+
+def add_gaussian_noise(image: Tensor, *, sigma: float, seed: int = 0) -> Tensor:
+    """Add white Gaussian noise of standard deviation `sigma` (25/255 is the usual test); nothing is clipped."""
+    validate_image(image)
+    validate_number(sigma, name="sigma", minimum=0)
+    noise = torch.randn(image.shape, generator=runtime.generator(seed))
+    return image + sigma * noise.to(image)
+
+
+def add_poisson_noise(image: Tensor, *, peak: float, seed: int = 0) -> Tensor:
+    """Photon noise: a pixel of value v becomes Poisson(peak · v) / peak, so `peak` is the count of photons in white."""
+    validate_image(image)
+    validate_number(peak, name="peak", above=0)
+    if float(image.min()) < 0:
+        raise ValueError(f"image has a smallest value of {float(image.min()):.3g}; expected none below 0 (light)")
+    return (torch.poisson(image.cpu().double() * peak, generator=runtime.generator(seed)) / peak).to(image)
+
+
+def add_salt_and_pepper_noise(image: Tensor, *, amount: float, seed: int = 0) -> Tensor:
+    """Turn a share `amount` of the pixels to black or white, as often one as the other, all channels together."""
+    validate_image(image)
+    validate_number(amount, name="amount", minimum=0, maximum=1)
+    draw = torch.rand((*image.shape[:-3], 1, *image.shape[-2:]), generator=runtime.generator(seed)).to(image.device)
+    black, white = draw < amount / 2, (draw >= amount / 2) & (draw < amount)
+    return image.masked_fill(black, 0.0).masked_fill(white, 1.0)

@@ -1,0 +1,68 @@
+"""What this machine is, and what a run on it may cost: profile, device, threads, random numbers, progress bars."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable, Iterator, Mapping
+from typing import TypeVar
+
+import torch
+
+from labkit.validation import validate_choice, validate_integer
+
+PROFILES = ("quick", "laptop", "gpu")
+Item = TypeVar("Item")
+
+
+def profile() -> str:
+    """How much work a notebook may ask for: `"quick"` (seconds), `"laptop"` (minutes on two cores) or `"gpu"`.
+
+    The environment variable `LABKIT_PROFILE` decides; without it, a machine with a CUDA device is `"gpu"` and any
+    other is `"laptop"`. Results are real at every profile; only sizes and numbers of steps change.
+
+    Raises
+    ------
+    ValueError : `LABKIT_PROFILE` is none of the three.
+    """
+    chosen = os.environ.get("LABKIT_PROFILE")
+    if chosen:
+        validate_choice(chosen, name="LABKIT_PROFILE", choices=PROFILES)
+        return chosen
+    return "gpu" if torch.cuda.is_available() else "laptop"
+
+
+def choose(values: Mapping[str, Item]) -> Item:
+    """The entry of a table `{"quick": …, "laptop": …, "gpu": …}` for the profile of this run."""
+    missing = [name for name in PROFILES if name not in values]
+    if missing:
+        raise ValueError(f"values has no entry for {', '.join(missing)}; expected one for each of {', '.join(PROFILES)}")
+    return values[profile()]
+
+
+def device() -> torch.device:
+    """The device a notebook computes on: CUDA at profile `"gpu"` where there is one, else the CPU."""
+    return torch.device("cuda" if profile() == "gpu" and torch.cuda.is_available() else "cpu")
+
+
+def threads() -> int:
+    """The number of CPU threads that torch uses."""
+    return torch.get_num_threads()
+
+
+def generator(seed: int = 0) -> torch.Generator:
+    """A CPU random generator. Drawing on the CPU and moving the numbers gives every device the same ones."""
+    validate_integer(seed, name="seed", minimum=0)
+    return torch.Generator().manual_seed(seed)
+
+
+def progress(items: Iterable[Item], *, description: str = "", total: int | None = None) -> Iterator[Item]:
+    """Go through `items` with a progress bar: a widget in a notebook, text in a terminal, cleared when done."""
+    from tqdm.auto import tqdm
+
+    yield from tqdm(items, desc=description, total=total, leave=False, delay=0.5)
+
+
+def summary() -> str:
+    """One line on what this notebook runs on; each notebook prints it at the top."""
+    where = torch.cuda.get_device_name() if device().type == "cuda" else f"the CPU, {threads()} threads"
+    return f"Profile {profile()!r} on {where} (set LABKIT_PROFILE to quick, laptop or gpu to choose)."

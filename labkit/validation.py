@@ -1,0 +1,109 @@
+"""What every function asks of its arguments, said the same way everywhere.
+
+Each guard raises `ValueError` with what was given and what was expected, before anything is computed.
+"""
+
+from __future__ import annotations
+
+import math
+from numbers import Integral, Real
+
+import torch
+from torch import Tensor
+
+BORDERS = ("reflect", "replicate", "periodic", "zero", "normalized")
+
+
+def describe(value: object) -> str:
+    """A short account of a value for an error message: type, shape and dtype, or the value itself."""
+    if isinstance(value, Tensor):
+        return f"a tensor of shape {tuple(value.shape)} and dtype {str(value.dtype).removeprefix('torch.')}"
+    if hasattr(value, "shape") and hasattr(value, "dtype"):
+        return f"a {type(value).__module__.split('.')[0]} array of shape {tuple(value.shape)} and dtype {value.dtype}"
+    text = repr(value)
+    return f"{type(value).__name__} {text if len(text) <= 60 else text[:57] + '...'}"
+
+
+def validate_image(image: Tensor, *, name: str = "image", channels: tuple[int, ...] | None = None,
+                   batch: bool = True) -> None:
+    """Refuse anything but a finite floating-point tensor `(C, H, W)`, or `(N, C, H, W)` where `batch` allows it.
+
+    Parameters
+    ----------
+    image : what the caller was given.
+    name : how the caller calls it, for the message.
+    channels : the numbers of channels that are allowed; `None` allows any.
+    batch : whether a batch (or a video) is allowed.
+
+    Raises
+    ------
+    ValueError : wrong type, rank, dtype, number of channels, an empty side, a NaN or an infinite value.
+    """
+    shapes = "(C, H, W) or (N, C, H, W)" if batch else "(C, H, W)"
+    expected = f"expected a floating-point torch tensor {shapes} with values in [0, 1]"
+    if not isinstance(image, Tensor):
+        raise ValueError(f"{name} is {describe(image)}; {expected} (labkit.images.load makes one)")
+    if image.ndim not in ((3, 4) if batch else (3,)):
+        raise ValueError(f"{name} is {describe(image)}; {expected}")
+    if not image.is_floating_point():
+        raise ValueError(f"{name} is {describe(image)}; {expected} (labkit.images.load makes one)")
+    if image.numel() == 0:
+        raise ValueError(f"{name} is {describe(image)}, which has no pixels; {expected}")
+    if channels is not None and image.shape[-3] not in channels:
+        allowed = " or ".join(map(str, channels))
+        raise ValueError(f"{name} is {describe(image)}; expected {allowed} channel{'s' if channels[-1] > 1 else ''}")
+    low, high = torch.aminmax(image.detach())   # both are NaN as soon as one value is
+    if not (math.isfinite(low) and math.isfinite(high)):
+        bad = int((~torch.isfinite(image)).sum())
+        raise ValueError(f"{name} holds {bad} NaN or infinite value{'s' if bad > 1 else ''} of {image.numel()}; "
+                         "expected finite values")
+
+
+def validate_same_size(first: Tensor, second: Tensor, *, names: tuple[str, str] = ("image", "guide")) -> None:
+    """Refuse two images whose heights and widths differ."""
+    if first.shape[-2:] != second.shape[-2:]:
+        raise ValueError(f"{names[0]} is {tuple(first.shape[-2:])} and {names[1]} is {tuple(second.shape[-2:])} "
+                         "pixels (height, width); expected the same size")
+
+
+def validate_mask(mask: Tensor, image: Tensor, *, name: str = "mask") -> None:
+    """Refuse anything but a boolean `(1, H, W)` tensor of the image's height and width (`True` = missing)."""
+    height, width = image.shape[-2:]
+    if not isinstance(mask, Tensor) or mask.dtype != torch.bool or tuple(mask.shape) != (1, height, width):
+        raise ValueError(f"{name} is {describe(mask)}; expected a boolean tensor (1, {height}, {width}), "
+                         "True where pixels are missing")
+
+
+def validate_integer(value: int, *, name: str, minimum: int | None = None, maximum: int | None = None,
+                     odd: bool = False) -> None:
+    """Refuse anything but a whole number within bounds (and odd, where a centre is needed)."""
+    wanted = f"expected {'an odd' if odd else 'a'} whole number{_bounds(minimum, maximum)}"
+    if isinstance(value, bool) or not isinstance(value, Integral):
+        raise ValueError(f"{name} is {describe(value)}; {wanted}")
+    if (minimum is not None and value < minimum) or (maximum is not None and value > maximum) or (odd and value % 2 == 0):
+        raise ValueError(f"{name} is {value}; {wanted}")
+
+
+def validate_number(value: float, *, name: str, minimum: float | None = None, maximum: float | None = None,
+                    above: float | None = None) -> None:
+    """Refuse anything but a finite number within bounds (`above` is a bound that is itself excluded)."""
+    wanted = f"expected a finite number{_bounds(minimum, maximum)}{'' if above is None else f' above {above}'}"
+    if isinstance(value, bool) or not isinstance(value, Real):
+        raise ValueError(f"{name} is {describe(value)}; {wanted}")
+    if not math.isfinite(value) or (minimum is not None and value < minimum) or (maximum is not None and value > maximum) \
+            or (above is not None and value <= above):
+        raise ValueError(f"{name} is {value}; {wanted}")
+
+
+def validate_choice(value: str, *, name: str, choices: tuple[str, ...]) -> None:
+    """Refuse anything but one of the given words."""
+    if value not in choices:
+        raise ValueError(f"{name} is {value!r}; expected one of {', '.join(map(repr, choices))}")
+
+
+def _bounds(minimum: float | None, maximum: float | None) -> str:
+    if minimum is not None and maximum is not None:
+        return f" from {minimum} to {maximum}"
+    if minimum is not None:
+        return f", at least {minimum}"
+    return "" if maximum is None else f", at most {maximum}"
