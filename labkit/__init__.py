@@ -9,7 +9,7 @@ import importlib
 __version__ = "0.1.0"
 
 _MODULES = ("checks", "figures", "filtering", "images", "metrics", "operators", "patches", "pyramids", "restoration",
-            "runtime", "textures", "widgets")
+            "results", "runtime", "textures", "widgets")
 
 
 def __getattr__(name: str):
