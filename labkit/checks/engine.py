@@ -90,8 +90,6 @@ class Exercise:
             self.body(task)
         except _Unsolved:
             return Verdict(self.name, self.points, 0.0, "unsolved", seconds=time.perf_counter() - start)
-        share = sum(p.share for p in task.properties if p.passed)
-        total = sum(p.share for p in task.properties)
         if not task.failures:
             return Verdict(self.name, self.points, self.points, "right", properties=tuple(task.properties),
                            seconds=time.perf_counter() - start)
@@ -101,7 +99,7 @@ class Exercise:
         if mistake:
             diagnosis.insert(0, f"It looks as if {mistake.sentence}.")
         given = next((a for a in failure.request.arguments if isinstance(a, Tensor)), None) if failure.request else None
-        return Verdict(self.name, self.points, round(self.points * share / total, 2), "wrong", mistake=name,
+        return Verdict(self.name, self.points, round(self.points * _earned_share(task.properties), 2), "wrong", mistake=name,
                        diagnosis=tuple(diagnosis), hint=mistake.hint if mistake else None, properties=tuple(task.properties),
                        pictures=pictures_of(given, failure.expected, failure.obtained),
                        seconds=time.perf_counter() - start)
@@ -130,6 +128,15 @@ def exercise(*, points: float, minutes: int, reference: Any, mistakes: dict[str,
     if kind not in answers.KINDS:
         raise ValueError(f"kind is {kind!r}; expected one of {', '.join(answers.KINDS)}")
     return lambda body: Exercise(body.__name__, points, minutes, kind, reference, mistakes, withholds, body)
+
+
+def _earned_share(properties: list[Property]) -> float:
+    """The share of the points that the passed properties carry. Failing what carries none costs the smallest share."""
+    shares = [p.share for p in properties if p.share]
+    earned = sum(p.share for p in properties if p.passed)
+    if any(not p.passed and not p.share for p in properties):
+        earned = min(earned, sum(shares) - min(shares))
+    return earned / sum(shares)
 
 
 @dataclass(frozen=True)
@@ -209,12 +216,16 @@ class Task:
             self._fail(Failure(kind, f"Called with {_describe_call(arguments)}: {sentence}", request, wanted, got))
         return reply.value
 
-    def call(self, *arguments: Any, **options: Any) -> Any:
-        """Call the answer and return its value, for properties that need no reference."""
+    def call(self, *arguments: Any, shape: tuple[int, ...], **options: Any) -> Tensor:
+        """Call the answer for a property that needs no reference; its value has to be a finite tensor of that shape."""
         request = Request(arguments, options)
         reply = self._ask(request)
         self._require_untouched(request, reply)
-        return reply.value
+        value = reply.value
+        if not isinstance(value, Tensor) or tuple(value.shape) != tuple(shape) or not torch.isfinite(value).all():
+            self._fail(Failure("wrong_type", f"Called with {_describe_call(arguments)}: it returned {_describe(value)}; "
+                               f"expected a tensor of shape {tuple(shape)} of finite values.", request))
+        return value
 
     def require(self, condition: bool, sentence: str) -> None:
         """Ask that something holds; `sentence` says what does not."""

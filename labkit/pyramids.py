@@ -1,0 +1,140 @@
+"""Pictures at several scales: resampling by any ratio, Gaussian and Laplacian pyramids.
+
+Level 0 is the picture itself; each next one is smaller by the ratio. Pixels are little squares: a coarse pixel covers
+`ratio` fine ones along each side and nothing shifts (the convention of `labkit.images.resize`).
+
+References
+----------
+Burt, Adelson, "The Laplacian Pyramid as a Compact Image Code", IEEE Trans. Communications, 1983.
+"""
+
+from __future__ import annotations
+
+import math
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from labkit.images import pad
+from labkit.validation import describe, validate_image, validate_integer, validate_number
+
+
+def downsample(image: Tensor, *, ratio: float = 2.0) -> Tensor:
+    """Make an image smaller by any ratio: a Gaussian blur against aliasing, then linear interpolation.
+
+    Parameters
+    ----------
+    image : (C, H, W) or (N, C, H, W).
+    ratio : at least 1, whole or not (4/3 is usual for patch methods). The Gaussian's standard deviation is ratio / 2
+        pixels, about Burt and Adelson's filter for ratio 2; a ratio of 1 copies the image.
+
+    Returns
+    -------
+    Tensor whose sides are `coarse_size`: those of `image` divided by the ratio, rounded, at least 1.
+    """
+    validate_image(image)
+    validate_number(ratio, name="ratio", minimum=1)
+    if ratio == 1:
+        return image.clone()
+    working = image if image.dtype == torch.float64 else image.float()
+    blurred = _gaussian_blur(working, sigma=ratio / 2)
+    return _interpolate(blurred, size=coarse_size(*image.shape[-2:], ratio=ratio)).to(image.dtype)
+
+
+def upsample(image: Tensor, *, ratio: float | None = None, size: tuple[int, int] | None = None) -> Tensor:
+    """Make an image larger by bilinear interpolation, by a `ratio` of at least 1 or to a `size` = (height, width).
+
+    Sides are rounded to the nearest whole number; `size` undoes `downsample` where that had rounded.
+
+    Raises
+    ------
+    ValueError : not exactly one of the two, or a size below the image's (`downsample` is the function for that).
+    """
+    validate_image(image)
+    if (ratio is None) == (size is None):
+        raise ValueError(f"ratio is {ratio} and size is {size}; expected exactly one of the two")
+    if ratio is not None:
+        validate_number(ratio, name="ratio", minimum=1)
+        size = tuple(math.floor(side * ratio + 0.5) for side in image.shape[-2:])
+    if not (isinstance(size, tuple) and len(size) == 2):
+        raise ValueError(f"size is {describe(size)}; expected (height, width)")
+    for side, name, present in zip(size, ("height", "width"), image.shape[-2:]):
+        validate_integer(side, name=name, minimum=present)
+    working = image if image.dtype == torch.float64 else image.float()
+    return _interpolate(working, size=size).to(image.dtype)
+
+
+def coarse_size(height: int, width: int, *, ratio: float) -> tuple[int, int]:
+    """The size of the next level: sides divided by the ratio, to the nearest whole number, at least 1."""
+    return max(1, math.floor(height / ratio + 0.5)), max(1, math.floor(width / ratio + 0.5))
+
+
+def gaussian_pyramid(image: Tensor, *, levels: int, ratio: float = 2.0) -> list[Tensor]:
+    """The image, then smaller and smaller versions of it.
+
+    Parameters
+    ----------
+    image : (C, H, W) or (N, C, H, W).
+    levels : how many pictures, the image included.
+    ratio : of the sides of neighbouring levels, above 1.
+
+    Returns
+    -------
+    List of `levels` tensors, fine to coarse.
+
+    Raises
+    ------
+    ValueError : so many levels that a picture of one pixel would have to shrink further.
+    """
+    validate_image(image)
+    validate_integer(levels, name="levels", minimum=1)
+    validate_number(ratio, name="ratio", above=1)
+    pyramid = [image.clone()]
+    for _ in range(levels - 1):
+        size = tuple(pyramid[-1].shape[-2:])
+        if coarse_size(*size, ratio=ratio) == size:
+            raise ValueError(f"levels is {levels}; expected at most {len(pyramid)} for an image of "
+                             f"{image.shape[-2]}×{image.shape[-1]} pixels and ratio {ratio:.3g}: level "
+                             f"{len(pyramid) - 1} is {size[0]}×{size[1]} and cannot shrink")
+        pyramid.append(downsample(pyramid[-1], ratio=ratio))
+    return pyramid
+
+
+def laplacian_pyramid(image: Tensor, *, levels: int, ratio: float = 2.0) -> list[Tensor]:
+    """What each scale adds to the next coarser one: differences (values around 0), then the coarsest picture.
+
+    Parameters and errors are those of `gaussian_pyramid`. `collapse` puts the image together again.
+    """
+    pyramid = gaussian_pyramid(image, levels=levels, ratio=ratio)
+    details = [fine - upsample(coarse, size=tuple(fine.shape[-2:])) for fine, coarse in zip(pyramid, pyramid[1:])]
+    return [*details, pyramid[-1]]
+
+
+def collapse(pyramid: list[Tensor]) -> Tensor:
+    """The image whose Laplacian pyramid this is, exact to rounding; change the details before to change the image."""
+    if not pyramid:
+        raise ValueError("pyramid is empty; expected the list that laplacian_pyramid returns")
+    for number, level in enumerate(pyramid):
+        validate_image(level, name=f"pyramid[{number}]")
+    image = pyramid[-1].clone()
+    for detail in reversed(pyramid[:-1]):
+        image = upsample(image, size=tuple(detail.shape[-2:])) + detail
+    return image
+
+
+def _gaussian_blur(image: Tensor, *, sigma: float) -> Tensor:
+    """Separable convolution over 3 sigma, mirrored at the border."""
+    radius = math.ceil(3 * sigma)
+    line = torch.exp(-0.5 * (torch.arange(-radius, radius + 1, dtype=torch.float64) / sigma) ** 2)
+    line = (line / line.sum()).to(image)
+    padded = pad(image, amount=radius, border="reflect")
+    planes = padded.reshape(-1, 1, *padded.shape[-2:])
+    blurred = F.conv2d(F.conv2d(planes, line[None, None, :, None]), line[None, None, None, :])
+    return blurred.reshape(image.shape)
+
+
+def _interpolate(image: Tensor, *, size: tuple[int, int]) -> Tensor:
+    batch = image if image.ndim == 4 else image[None]
+    result = F.interpolate(batch, size=size, mode="bilinear", align_corners=False)
+    return result if image.ndim == 4 else result[0]

@@ -1,0 +1,14 @@
+"""Things to touch in a notebook: sliders over a function, before and after, a mask brush, weights around a pixel.
+
+They live in JupyterLab 4 and Notebook 7, without a network, by mouse, touch and keyboard. Each of them leaves a still
+picture with its caption and alternative text in the notebook, which stays when no kernel runs.
+
+The scripts and the style lie beside the Python files; `shared.js` is put in front of every script.
+"""
+
+from labkit.widgets.explorer import Explorer, explore
+from labkit.widgets.monitor import TrainingMonitor
+from labkit.widgets.pictures import Brush, Compare, Picture
+from labkit.widgets.weights import WeightsExplorer, weights_explorer
+
+__all__ = ["Brush", "Compare", "Explorer", "Picture", "TrainingMonitor", "WeightsExplorer", "explore", "weights_explorer"]

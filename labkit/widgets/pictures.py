@@ -1,0 +1,194 @@
+"""Pictures one can touch: choose a pixel, drag a divider, paint a mask."""
+
+from __future__ import annotations
+
+import math
+from pathlib import Path
+
+import anywidget
+import torch
+import traitlets
+from torch import Tensor
+
+from labkit import figures, images
+from labkit.validation import validate_image, validate_integer, validate_mask, validate_number
+from labkit.widgets.still import Still
+
+_FOLDER = Path(__file__).parent
+_STYLE = (_FOLDER / "widgets.css").read_text(encoding="utf-8")
+
+
+def _script(name: str) -> str:
+    return "\n".join((_FOLDER / part).read_text(encoding="utf-8") for part in ("shared.js", name))
+
+
+def _default_scale(image: Tensor) -> int:
+    """The smallest whole enlargement that makes the longer side at least 320 screen pixels."""
+    return math.ceil(320 / max(image.shape[-2:]))
+
+
+class _Shown(Still, anywidget.AnyWidget):
+    """What all pictures share: a size, an enlargement, words."""
+
+    _css = _STYLE
+    size = traitlets.Tuple(traitlets.Int(), traitlets.Int(), help="(height, width) in pixels").tag(sync=True)
+    scale = traitlets.Float(help="screen pixels per pixel").tag(sync=True)
+    alt = traitlets.Unicode(help="what is to be seen, for who cannot see it").tag(sync=True)
+    caption = traitlets.Unicode(help="the sentence under the picture").tag(sync=True)
+
+    def __init__(self, image: Tensor, *, alt: str, caption: str, scale: float | None, **traits: object):
+        if not isinstance(alt, str) or not alt.strip():
+            raise ValueError("alt is empty; expected a sentence that says what the picture shows")
+        if scale is not None:
+            validate_number(scale, name="scale", above=0)
+        self._own_scale = scale
+        self.image = image
+        super().__init__(alt=alt, caption=caption, **self._measures(image), **traits)
+
+    def _measures(self, image: Tensor) -> dict[str, object]:
+        return {"size": tuple(image.shape[-2:]), "scale": float(self._own_scale or _default_scale(image))}
+
+    def _width(self) -> int:
+        return round(self.size[1] * self.scale)
+
+
+class Picture(_Shown):
+    """A picture in which a pixel can be chosen: by a click, or by the arrow keys (Shift: ten pixels) and Enter.
+
+    Parameters
+    ----------
+    image : (C, H, W) image of 1 or 3 channels; values outside `[0, 1]` are clipped for the eye.
+    alt : one sentence that says what is to be seen.
+    caption : the sentence under the picture.
+    scale : screen pixels per pixel; `None` enlarges by the smallest whole factor to at least 320 screen pixels.
+    interactive : whether a pixel can be chosen.
+    live : choose pixels also while dragging and at every arrow key, without Enter.
+
+    Attributes
+    ----------
+    row, column : the chosen pixel, `None` at first; `observe` them, both are set before the first observer is called.
+    image : what is shown; `show` changes it.
+    """
+
+    _esm = _script("picture.js")
+    data = traitlets.Bytes(help="the picture as a PNG or JPEG file").tag(sync=True)
+    interactive = traitlets.Bool(True).tag(sync=True)
+    live = traitlets.Bool(False).tag(sync=True)
+    row = traitlets.Int(None, allow_none=True).tag(sync=True)
+    column = traitlets.Int(None, allow_none=True).tag(sync=True)
+
+    def __init__(self, image: Tensor, *, alt: str, caption: str = "", scale: float | None = None,
+                 interactive: bool = True, live: bool = False):
+        validate_image(image, channels=(1, 3), batch=False)
+        super().__init__(image, alt=alt, caption=caption, scale=scale, interactive=interactive, live=live,
+                         data=images.to_bytes(image))
+
+    def show(self, image: Tensor, *, pixel: tuple[int, int] | None = None, **words: str) -> None:
+        """Show another image, with `pixel` as the chosen one, in a single message to the browser.
+
+        Without `pixel`, the chosen one stays where the size does. `words` may hold a new `alt` and `caption`.
+        """
+        validate_image(image, channels=(1, 3), batch=False)
+        changes = {**self._measures(image), **words, "data": images.to_bytes(image)}
+        if pixel is not None or changes["size"] != self.size:
+            changes["row"], changes["column"] = pixel or (None, None)
+        self.image = image
+        with self.hold_sync(), self.hold_trait_notifications():
+            for name, value in changes.items():
+                setattr(self, name, value)
+
+    def still(self) -> figures.Figure:
+        return figures.show(self.image, alt=self.alt, caption=self.caption, width=self._width())
+
+
+class Compare(_Shown):
+    """Two pictures under one divider, moved by mouse, touch or arrow keys.
+
+    Parameters
+    ----------
+    before, after : (C, H, W) images of 1 or 3 channels; `after` sets the size, `before` is stretched to it.
+    alt, caption, scale : as for `Picture`.
+    labels : the words on the left and on the right picture.
+
+    Attributes
+    ----------
+    position : how far the divider is from the left edge, in percent.
+    """
+
+    _esm = _script("compare.js")
+    before = traitlets.Bytes().tag(sync=True)
+    after = traitlets.Bytes().tag(sync=True)
+    labels = traitlets.Tuple(traitlets.Unicode(), traitlets.Unicode()).tag(sync=True)
+    position = traitlets.Float(50.0, min=0.0, max=100.0).tag(sync=True)
+
+    def __init__(self, before: Tensor, after: Tensor, *, alt: str, caption: str = "", scale: float | None = None,
+                 labels: tuple[str, str] = ("before", "after")):
+        for image, name in ((before, "before"), (after, "after")):
+            validate_image(image, name=name, channels=(1, 3), batch=False)
+        self._before_image = before
+        super().__init__(after, alt=alt, caption=caption, scale=scale, labels=labels,
+                         before=images.to_bytes(before), after=images.to_bytes(after))
+
+    def show(self, after: Tensor, *, before: Tensor | None = None, **words: str) -> None:
+        """Show another picture on the right (and on the left); the divider stays. `words`: a new `alt`, `caption`."""
+        validate_image(after, name="after", channels=(1, 3), batch=False)
+        changes = {**self._measures(after), **words, "after": images.to_bytes(after)}
+        if before is not None and before is not self._before_image:   # a slider changes the right picture only
+            validate_image(before, name="before", channels=(1, 3), batch=False)
+            changes["before"] = images.to_bytes(before)
+            self._before_image = before
+        self.image = after
+        with self.hold_sync():
+            for name, value in changes.items():
+                setattr(self, name, value)
+
+    def still(self) -> figures.Figure:
+        return figures.show([self._before_image, self.image], titles=list(self.labels), alt=self.alt,
+                            caption=self.caption, width=min(320, self._width()))
+
+
+class Brush(_Shown):
+    """Paint a mask over a picture, by mouse, touch or keyboard (arrow keys, Space puts the pen down).
+
+    Parameters
+    ----------
+    image : (C, H, W) image of 1 or 3 channels.
+    alt, caption, scale : as for `Picture`.
+    radius : of the brush, in pixels, from 0 (one pixel) to 40.
+    mask : what is painted at first, (1, H, W) booleans.
+
+    Attributes
+    ----------
+    mask : (1, H, W) booleans, `True` where painted (missing); can be set. `observe` the trait `bits` to follow strokes.
+    """
+
+    _esm = _script("brush.js")
+    data = traitlets.Bytes().tag(sync=True)
+    # the browser sends a memoryview, which `Bytes` would refuse
+    bits = traitlets.CBytes(help="the mask, one byte 0 or 1 per pixel, row by row").tag(sync=True)
+    radius = traitlets.Int(8).tag(sync=True)
+    erasing = traitlets.Bool(False).tag(sync=True)
+
+    def __init__(self, image: Tensor, *, alt: str, caption: str = "", scale: float | None = None, radius: int = 8,
+                 mask: Tensor | None = None):
+        validate_image(image, channels=(1, 3), batch=False)
+        validate_integer(radius, name="radius", minimum=0, maximum=40)
+        super().__init__(image, alt=alt, caption=caption, scale=scale, radius=radius, data=images.to_bytes(image),
+                         bits=bytes(image.shape[-2] * image.shape[-1]))
+        if mask is not None:
+            self.mask = mask
+
+    @property
+    def mask(self) -> Tensor:
+        return torch.frombuffer(bytearray(self.bits), dtype=torch.uint8).reshape(1, *self.size).bool()
+
+    @mask.setter
+    def mask(self, mask: Tensor) -> None:
+        validate_mask(mask, self.image)
+        self.bits = mask.cpu().to(torch.uint8).numpy().tobytes()
+
+    def still(self) -> figures.Figure:
+        painted = self.image.expand(3, -1, -1).cpu()
+        paint = painted.new_tensor([0xd5, 0x5e, 0x00]).reshape(3, 1, 1) / 255
+        painted = torch.where(self.mask, 0.31 * painted + 0.69 * paint, painted)
+        return figures.show(painted, alt=self.alt, caption=self.caption, width=self._width())
