@@ -242,8 +242,8 @@ def wood(size: tuple[int, int] = (128, 128), *, seed: int = 0) -> Tensor:
     year = _random(np.floor(rings), seed=next(fresh))
     fibre = _fractal(y / 0.9, x / 30, seed=next(fresh), octaves=2, gain=0.7)
     pores = _step(0.45, 0.7, _noise(y / 0.8, x / 9, seed=next(fresh)))
-    colour = _mix(_rgb("d3a36b"), _rgb("844a22"), late * (0.5 + 0.5 * year))
-    colour = _mix(colour, _rgb("4a2a16"), 0.85 * core)
+    colour = _mix(_rgb("d3a36b"), _rgb("743d1b"), late * (0.5 + 0.5 * year))
+    colour = _mix(colour, _rgb("4a2a16"), core * (0.75 + 0.2 * np.cos(7 * np.pi * core)))
     colour = colour * (1 + 0.13 * fibre + 0.12 * _noise(y / 20, x / 60, seed=next(fresh)))[..., None]
     height = 0.25 * late + 0.1 * fibre - 0.3 * pores
     return _develop(_light(height, _mix(colour, _rgb("5c381c"), 0.45 * pores), elevation=50, gloss=0.04, sharpness=12))
@@ -255,7 +255,7 @@ def cloth(size: tuple[int, int] = (128, 128), *, seed: int = 0) -> Tensor:
     v, u = ((place + 0.5 * _noise(y / 14, x / 14, seed=next(fresh))) / 4 for place in (y, x))     # in yarns of 4 pixels
     row, column = np.floor(v), np.floor(u)
     weft = np.mod(row - column, 4) < 2                        # the horizontal yarn lies on top
-    second = np.mod(row - column, 2)                          # a yarn shows for two cells: which of them, inverted for weft
+    second = np.mod(row - column, 2)                          # which of the two cells that a yarn shows for
     yarn, length = np.where(weft, row, column), np.where(weft, u, v)
     across = np.where(weft, v - row, u - column) * 2 - 1
     along = np.where(weft, u - column + 1 - second, v - row + second)                             # from 0 to 2
@@ -296,7 +296,8 @@ def leaves(size: tuple[int, int] = (128, 128), *, seed: int = 0) -> Tensor:
             across = np.abs(across + (chance[2] - 0.5) * 0.5 * along ** 2 / half)    # from the bent midrib
             t = np.clip((along / half + 1) / 2, 0, 1)                                # 0 at the stalk, 1 at the tip
             ribs = np.mod(along / 3.2 - across / 3.6, 1)
-            width = half * (0.42 + 0.22 * chance[3]) * np.sin(np.pi * t ** 0.8) ** 0.8 * (1 - 0.25 * t) * (1 - 0.1 * ribs)
+            width = half * (0.42 + 0.22 * chance[3]) * np.sin(np.pi * t ** 0.8) ** 0.8
+            width = width * (1 - 0.25 * t) * (1 - 0.1 * ribs)                        # broad below, toothed
             stalk = (across < 0.5) & (along > -1.25 * half) & (along < 0)
             leaf = ((across < width) & (t > 0) & (t < 1)) | stalk
             vein = np.maximum(_step(0.75, 0.25, across), 0.6 * _step(0.16, 0.0, np.abs(ribs - 0.5)))
@@ -326,7 +327,8 @@ def scales(size: tuple[int, int] = (128, 128), *, seed: int = 0) -> Tensor:
         radius = np.hypot(1.06 * u, np.maximum(v - 6, 0))
         covers = (radius < 9.6) & (v >= 0)
         ridge = np.sin(2 * np.pi * radius / 2.1)
-        base = _mix(_rgb("3f8f7a"), _rgb("c08a3e"), np.clip(0.25 + 0.6 * hue + 0.5 * _random(row, column, seed=tone), 0, 1))
+        warm = np.clip(0.25 + 0.6 * hue + 0.5 * _random(row, column, seed=tone), 0, 1)
+        base = _mix(_rgb("3f8f7a"), _rgb("c08a3e"), warm)
         base = base * (0.6 + 0.55 * _random(row, column, seed=shine) + 0.1 * ridge + 0.12 * streaks)[..., None]
         base = _mix(base, _rgb("2a2c22"), 0.7 * _step(8.4, 9.6, radius))
         top = 0.27 * v - 0.0125 * u * u + (_random(row, column, seed=tilt) - 0.5) * u * 0.15 + 0.1 * ridge
@@ -341,7 +343,7 @@ def sand(size: tuple[int, int] = (128, 128), *, seed: int = 0) -> Tensor:
     phase = (0.93 * y + 0.37 * x) / 12.5 + 0.75 * _fractal(y / 38, x / 55, seed=next(fresh), octaves=3, gain=0.4)
     crest = 0.5 + 0.5 * np.sin(2 * np.pi * phase + 0.7 * np.sin(2 * np.pi * phase + 0.6))   # long windward, short lee
     height = 2.7 * crest * (0.8 + 0.35 * _noise(y / 30, x / 30, seed=next(fresh)))
-    height = height + 0.16 * _noise(y / 0.8, x / 0.8, seed=next(fresh)) + 0.25 * _fractal(y / 5, x / 7, seed=next(fresh))
+    height += 0.16 * _noise(y / 0.8, x / 0.8, seed=next(fresh)) + 0.25 * _fractal(y / 5, x / 7, seed=next(fresh))
     grain = _random(np.floor(y / 0.67), np.floor(x / 0.67), seed=next(fresh))
     colour = _mix(_rgb("cfa878"), _rgb("e3c79c"), crest) * (0.78 + 0.36 * grain)[..., None]
     dark = _random(np.floor(y), np.floor(x), seed=next(fresh)) > 0.975
@@ -384,7 +386,7 @@ def tiles(size: tuple[int, int] = (128, 128), *, seed: int = 0) -> Tensor:
     glazed = -_box(v, u, 15.4, 15.4, 1.5)
     body = _step(-0.2, 0.7, glazed)
     brush = [_fractal(y / 7, x / 7, seed=next(fresh), octaves=3) for _ in range(2)]
-    pv, pu = (np.abs(place + 0.55 * stroke + 0.8 * one()) for place, stroke in zip((v, u), brush))    # four mirrored parts
+    pv, pu = (np.abs(place + 0.55 * stroke + 0.8 * one()) for place, stroke in zip((v, u), brush))
     radius, angle = np.hypot(pv, pu), np.arctan2(pv, pu)
     corner = np.hypot(16 - pv, 16 - pu)
     petal = radius - 3.2 - 7.6 * np.abs(np.cos(2 * angle)) ** 1.2
@@ -492,7 +494,7 @@ def _spline(points: np.ndarray, closed: bool) -> np.ndarray:
 def _leaf(base: np.ndarray, tip: np.ndarray, width: float) -> Iterator[tuple[np.ndarray, float, bool]]:
     """A leaf as strokes: outline, midrib, four pairs of veins."""
     axis, side = tip - base, (tip - base)[::-1] * [-1, 1]
-    along, across = np.array([0.0, 0.12, 0.32, 0.55, 0.8, 0.93, 1.0]), np.array([0.0, 0.13, 0.23, 0.24, 0.15, 0.05, 0.0])
+    along, across = np.array([[0, 0], [.12, .13], [.32, .23], [.55, .24], [.8, .15], [.93, .05], [1, 0]]).T
     along, across = np.concatenate((along, along[-2:0:-1])), np.concatenate((across, -across[-2:0:-1]))
     yield _spline(base + np.outer(along, axis) + np.outer(across, side), True), width, True
     yield base + np.outer(np.linspace(0, 0.93, 25), axis), 0.7 * width, False
@@ -524,15 +526,24 @@ def _strokes(text: str) -> Iterator[tuple[np.ndarray, float, bool]]:
                 yield from _leaf(*points, width)
 
 
-def _draw(text: str, size: tuple[int, int], seed: int) -> Tensor:
-    """Ink the strokes with a pen that is pressed more or less and a hand that is not quite steady."""
+DRAWINGS: dict[str, str] = {"boat": _BOAT, "cat": _CAT, "plant": _PLANT}
+
+
+def drawing(name: str, *, size: tuple[int, int] = (192, 192), seed: int = 0) -> Tensor:
+    """One of `DRAWINGS`, in ink: (1, H, W), paper 1, ink 0. The seed is in the pressure and tremor of the hand.
+
+    Raises
+    ------
+    ValueError : an unknown name, or a size or seed out of range.
+    """
     from scipy.spatial import cKDTree
 
+    validate_choice(name, name="name", choices=tuple(DRAWINGS))
     y, x, fresh = _plane(size, seed)
     scale = min(size) / 100
     corner = np.array([(size[1] - min(size)) / 2, (size[0] - min(size)) / 2])
     paper = np.ones_like(y)
-    for line, width, hides in _strokes(text):
+    for line, width, hides in _strokes(DRAWINGS[name]):
         place = np.concatenate(([0], np.cumsum(np.hypot(*np.diff(line, axis=0).T))))      # length of pen travel
         shake = np.stack([_noise(*line.T / 9, seed=next(fresh)) for _ in range(2)], axis=1)
         press = 1.0 + 0.3 * _noise(place / 12, seed=next(fresh))
@@ -550,20 +561,10 @@ def _draw(text: str, size: tuple[int, int], seed: int) -> Tensor:
             sheet[inside] = 1
         fine = np.arange(0, place[-1], 0.1 / scale)                                       # a dot every tenth of a pixel
         dots = np.stack([np.interp(fine, place, values) for values in line.T], axis=1)
-        distance, nearest = cKDTree(dots).query(np.stack((u.ravel(), v.ravel()), axis=1), distance_upper_bound=4 * scale)
+        distance, nearest = cKDTree(dots).query(np.stack((u, v), axis=2), distance_upper_bound=4 * scale)
         radius = np.append(np.interp(fine, place, press), 0)[nearest] * width * scale / 2
-        ink = np.clip((radius - distance) * _SAMPLES + 0.5, 0, 1).reshape(sheet.shape)
-        np.minimum(sheet, 1 - ink, out=sheet)
+        np.minimum(sheet, np.clip((distance - radius) * _SAMPLES + 0.5, 0, 1), out=sheet)
     return _develop(paper[..., None])
-
-
-DRAWINGS: dict[str, str] = {"boat": _BOAT, "cat": _CAT, "plant": _PLANT}
-
-
-def drawing(name: str, *, size: tuple[int, int] = (192, 192), seed: int = 0) -> Tensor:
-    """One of `DRAWINGS` in ink: (1, H, W), white paper 1, ink 0. The seed is the hand's tremor."""
-    validate_choice(name, name="name", choices=tuple(DRAWINGS))
-    return _draw(DRAWINGS[name], size, seed)
 
 
 # ---- Clips -----------------------------------------------------------------------------------------------------------
@@ -600,22 +601,16 @@ def fire(size: tuple[int, int] = (64, 64), *, frames: int = 24, seed: int = 0) -
     """Flames that rise and lick. Loops; (T, 3, H, W)."""
     y, x, fresh = _plane(size, seed, frames=frames)
     rise = size[0] - y
-    big, sway = next(fresh), next(fresh)
+    big, sway, endless = next(fresh), next(fresh), 2 ** 20     # lattices repeat in time and along the rise, not across
+    heats, glow = [0, 0.25, 0.5, 0.8, 1.05, 1.3], _rgb("050304", "3a0a06", "b8260a", "f6871a", "ffd65c", "fff6d8")
     clip = []
     for frame in range(frames):
         time = frame / frames
-        x_bent = x + (1.5 + 0.06 * rise) * _noise(x / 16, y / 20 + 2 * time, time, seed=sway, period=(1 << 20, 2, 1))
-        flow = _fractal(x_bent / 11, y / 22 + 2 * time, time, seed=big, octaves=4, gain=0.5, period=(1 << 20, 2, 1))
+        x_bent = x + (1.5 + 0.06 * rise) * _noise(x / 16, y / 32 + 2 * time, time, seed=sway, period=(endless, 2, 1))
+        flow = _fractal(x_bent / 11, y / 32 + 2 * time, time, seed=big, octaves=4, gain=0.5, period=(endless, 2, 1))
         heat = 1.15 - 1.05 * rise / size[0] + 0.75 * flow
-        clip.append(_develop(_glow(np.clip(heat, 0, 1.3))))
+        clip.append(_develop(np.stack([np.interp(heat, heats, channel) for channel in glow.T], axis=-1)))
     return torch.stack(clip)
-
-
-def _glow(heat: np.ndarray) -> np.ndarray:
-    """Linear light of a flame, from black at 0 over red, orange and yellow to white at 1.3."""
-    stops = np.array([0, 0.25, 0.5, 0.8, 1.05, 1.3])
-    ramp = _rgb("050304", "3a0a06", "b8260a", "f6871a", "ffd65c", "fff6d8")
-    return np.stack([np.interp(heat, stops, ramp[:, c]) for c in range(3)], axis=-1)
 
 
 def grass(size: tuple[int, int] = (64, 64), *, frames: int = 24, seed: int = 0) -> Tensor:
@@ -630,7 +625,7 @@ def grass(size: tuple[int, int] = (64, 64), *, frames: int = 24, seed: int = 0) 
     clip = []
     for frame in range(frames):
         time = frame / frames
-        wind = 0.35 + 0.75 * _noise(root_x / 30 - 2 * time, root_y / 22, seed=gust, period=(2, 1 << 20)) \
+        wind = 0.35 + 0.75 * _noise(root_x / 30 - 2 * time, root_y / 22, seed=gust, period=(2, 2 ** 20)) \
             + 0.12 * np.sin(2 * np.pi * (3 * time + chance[:, 3]))
         colour = np.ones((*y.shape, 3)) * _rgb("1e3014")
         top, lean = tall * (1 - 0.25 * wind ** 2), 0.75 * tall * (wind + 0.5 * (chance[:, 4] - 0.5))
@@ -754,21 +749,38 @@ def _reached(start: np.ndarray, way: np.ndarray, length: np.ndarray, hardness: f
     return _step(0, 1, seen)
 
 
-def _see(size: tuple[int, int], samples: int) -> tuple[np.ndarray, np.ndarray]:
-    """Direction of the ray of every grid point of the picture, (3, N), and the point where it meets the scene."""
-    y, x, _ = _plane(size, 0, margin=0, samples=samples)
-    forward = _unit(np.array([0.0, 0.4, 1.08]) - _EYE)
-    right = _unit(np.cross(forward, [0.0, 0.0, 1.0]))
-    view = _unit(3.2 * forward[:, None] + np.outer(right, 2 * x / size[1] - 1)
-                 - np.outer(np.cross(right, forward), (2 * y - size[0]) / size[1]))
-    t, active = np.full(x.size, 4.0), np.arange(x.size)
-    for _ in range(80):
+def _expose(view: np.ndarray, seed: int) -> tuple[np.ndarray, np.ndarray]:
+    """Light (N, 3) that returns to the eye along each direction (3, N): of the flash, and of the lamp."""
+    t, active = np.full(view.shape[1], 4.0), np.arange(view.shape[1])
+    for _ in range(80):                                       # sphere tracing: nothing is nearer than the distance
         near = _scene(_EYE[:, None] + view[:, active] * t[active]).min(0)
         t[active] += near
         active = active[near > 5e-4]
         if active.size == 0:
             break
-    return view, _EYE[:, None] + view * t
+    point = _EYE[:, None] + view * t
+    corners = np.array([[1, 1, 1], [1, -1, -1], [-1, 1, -1], [-1, -1, 1]])
+    normal = _unit(sum(np.outer(c, _scene(point + 1e-3 * c[:, None]).min(0)) for c in corners))
+    thing = _scene(point).argmin(0)
+    colour, gloss = np.zeros((thing.size, 3)), np.zeros(thing.size)
+    for k in np.unique(thing):
+        here = thing == k
+        colour[here], gloss[here] = _paint(_THINGS[k], point[:, here], seed + 10 * int(k))
+
+    def lit(lamp: np.ndarray, hardness: float, sharpness: float) -> tuple[np.ndarray, np.ndarray]:
+        """Light that arrives on each point (N, 1), and its share that is mirrored to the eye."""
+        way = lamp[:, None] - point
+        distance, way = np.sqrt((way ** 2).sum(0)), _unit(way)
+        seen = _reached(point + 4e-3 * normal, way, distance, hardness) / distance ** 2
+        mirrored = np.maximum((normal * _unit(way - view)).sum(0), 0) ** sharpness
+        return (seen * np.maximum((normal * way).sum(0), 0))[:, None], (seen * gloss * mirrored)[:, None]
+
+    arrives, shines = lit(_FLASH, 200, 120)
+    burst = ((36 * arrives + 0.02) * colour + 58 * shines) * [0.9, 1.0, 1.14]
+    arrives, shines = lit(_LAMP, 5, 25)
+    crowded = sum(np.maximum(1 - _scene(point + step * normal).min(0) / step, 0) for step in (0.12, 0.24, 0.36))
+    bounced = 0.08 * np.clip(1 - 0.39 * crowded, 0.2, 1) * (0.7 + 0.3 * normal[2])
+    return burst, ((5.5 * arrives + bounced[:, None]) * colour + 1.6 * shines) * [1.25, 0.92, 0.55]
 
 
 def flash_pair(size: tuple[int, int] = (256, 320), *, seed: int = 0) -> tuple[Tensor, Tensor, Tensor]:
@@ -782,39 +794,25 @@ def flash_pair(size: tuple[int, int] = (256, 320), *, seed: int = 0) -> tuple[Te
     -------
     (flash, no_flash, no_flash_clean) : float32 tensors (3, H, W) in [0, 1].
 
+    Raises
+    ------
+    ValueError : a size or seed out of range.
+
     References
     ----------
     Eisemann, Durand, "Flash Photography Enhancement via Intrinsic Relighting", SIGGRAPH 2004, for the use of the pair.
     """
     from labkit.images import add_gaussian_noise, add_poisson_noise
 
-    samples, (_, _, fresh) = 2, _plane(size, seed)
-    view, point = _see(size, samples)
-    corners = np.array([[1, 1, 1], [1, -1, -1], [-1, 1, -1], [-1, -1, 1]])
-    normal = _unit(sum(np.outer(c, _scene(point + 1e-3 * c[:, None]).min(0)) for c in corners))
-    thing, paint = _scene(point).argmin(0), next(fresh)
-    colour, gloss = np.zeros((thing.size, 3)), np.zeros(thing.size)
-    for k, name in enumerate(_THINGS):
-        here = thing == k
-        if here.any():
-            colour[here], gloss[here] = _paint(name, point[:, here], paint + 10 * k)
-
-    def lit(lamp: np.ndarray, hardness: float, sharpness: float) -> tuple[np.ndarray, np.ndarray]:
-        """Light that arrives on each point (N, 1), and its share that is mirrored to the eye."""
-        way = lamp[:, None] - point
-        distance, way = np.sqrt((way ** 2).sum(0)), _unit(way)
-        seen = _reached(point + 4e-3 * normal, way, distance, hardness) / distance ** 2
-        mirrored = np.maximum((normal * _unit(way - view)).sum(0), 0) ** sharpness
-        return (seen * np.maximum((normal * way).sum(0), 0))[:, None], (seen * gloss * mirrored)[:, None]
-
-    crowded = sum(np.maximum(1 - _scene(point + step * normal).min(0) / step, 0) for step in (0.12, 0.24, 0.36))
-    bounced = 0.08 * np.clip(1 - 0.39 * crowded, 0.2, 1) * (0.7 + 0.3 * normal[2])
-    arrives, shines = lit(_LAMP, 5, 25)
-    ambient = ((5.5 * arrives + bounced[:, None]) * colour + 1.6 * shines) * [1.25, 0.92, 0.55]
-    arrives, shines = lit(_FLASH, 200, 120)
-    burst = ((36 * arrives + 0.02) * colour + 58 * shines) * [0.9, 1.0, 1.14]
-    flash, clean = (_develop(light.reshape(size[0] * samples, size[1] * samples, 3), margin=0, samples=samples)
-                    for light in (burst, ambient))
+    samples = 2
+    y, x, fresh = _plane(size, seed, margin=0, samples=samples)
+    forward = _unit(np.array([0.0, 0.4, 1.08]) - _EYE)
+    right = _unit(np.cross(forward, [0.0, 0.0, 1.0]))
+    view = _unit(3.2 * forward[:, None] + np.outer(right, 2 * x / size[1] - 1)
+                 - np.outer(np.cross(right, forward), (2 * y - size[0]) / size[1]))
+    paint, bands = next(fresh), np.array_split(view, view.shape[1] // 8192 + 1, axis=1)     # bands that fit the cache
+    flash, clean = (_develop(np.concatenate(light).reshape(*y.shape, 3), margin=0, samples=samples)
+                    for light in zip(*(_expose(band, paint) for band in bands)))
     clean = (clean * 255).round() / 255
     return (add_gaussian_noise(flash, sigma=0.006, seed=seed).clamp(0, 1),
             add_poisson_noise(clean, peak=25, seed=seed).clamp(0, 1), clean)
@@ -841,10 +839,12 @@ def write(folder: Path) -> list[Path]:
 
     paths = []
     for name, picture in pictures():
-        first, *rest = [Image.fromarray(to_pixels(frame)) for frame in (picture if picture.ndim == 4 else picture[None])]
+        frames = picture if picture.ndim == 4 else picture[None]
+        first, *rest = (Image.fromarray(to_pixels(frame)) for frame in frames)
+        animation = {"save_all": True, "append_images": rest, "duration": 83} if rest else {}
         paths.append(folder / name)
         paths[-1].parent.mkdir(parents=True, exist_ok=True)
-        first.save(paths[-1], optimize=True, **({"save_all": True, "append_images": rest, "duration": 83} if rest else {}))
+        first.save(paths[-1], optimize=True, **animation)
     return paths
 
 

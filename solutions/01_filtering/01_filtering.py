@@ -523,7 +523,7 @@ def rolling_guidance_filter(image, sigma_space, sigma_color, iterations, radius)
 check.rolling_guidance_filter(rolling_guidance_filter)
 
 # %%
-wall = images.load("brick", size=side)
+wall = images.load("wall", size=side)
 settings = {"sigma_space": 3.0, "sigma_color": 0.08}
 rolled, iterated = labkit.filtering.rolling_guidance_filter(wall, iterations=5, **settings), wall
 for _ in range(5):

@@ -1,0 +1,253 @@
+"""How many small changes of a right answer the checks notice.
+
+    python -m tests.mutants [filtering] [--sample N] [--seed S]
+
+Every solution is changed in one place at a time: an operator, a constant, a comparison, a sign, a term or a method call
+dropped, a flag turned. A mutant that the check accepts counts as *equivalent* only if it agrees with the solution on
+many inputs of a wider kind than the check's own (`INPUTS`), to the tolerance named there; every other one is a hole in the check.
+"""
+
+from __future__ import annotations
+
+import argparse
+import ast
+import copy
+import random
+import signal
+import sys
+import warnings
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+
+import torch
+
+from labkit import checks
+from tests import solutions
+
+TRIES = 60
+SECONDS = 30
+
+_SWAPS = {ast.Add: (ast.Sub,), ast.Sub: (ast.Add,), ast.Mult: (ast.Div, ast.Add), ast.Div: (ast.Mult,), ast.Pow: (ast.Mult,),
+          ast.FloorDiv: (ast.Mult,), ast.Mod: (ast.Mult,), ast.MatMult: ()}
+_COMPARISONS = {ast.Lt: (ast.LtE, ast.Gt), ast.LtE: (ast.Lt,), ast.Gt: (ast.GtE, ast.Lt), ast.GtE: (ast.Gt,), ast.Eq: (ast.NotEq,), ast.NotEq: (ast.Eq,)}
+_BORDERS = ("zero", "reflect", "replicate", "periodic", "normalized")
+
+
+@dataclass(frozen=True)
+class Mutant:
+    """A changed solution: its code, and what was changed."""
+
+    exercise: str
+    code: str
+    change: str
+
+
+@dataclass(frozen=True)
+class Score:
+    """What became of the mutants of one exercise."""
+
+    exercise: str
+    total: int
+    equivalent: int
+    survivors: tuple[Mutant, ...]
+
+    @property
+    def rejected(self) -> int:
+        return self.total - self.equivalent - len(self.survivors)
+
+    def __str__(self) -> str:
+        real = self.total - self.equivalent
+        return f"{self.exercise:28s} {self.rejected:4d} of {real:4d} rejected ({100 * self.rejected / max(real, 1):5.1f} %), {self.equivalent} equivalent"
+
+
+# --- the changes ----------------------------------------------------------------------------------------------------
+
+def _replacements(node: ast.AST) -> Iterator[ast.AST]:
+    """Every way to change one node."""
+    if isinstance(node, ast.BinOp):
+        for other in _SWAPS.get(type(node.op), ()):
+            yield ast.BinOp(node.left, other(), node.right)
+        yield node.left
+        yield node.right
+    elif isinstance(node, ast.Compare) and len(node.ops) == 1:
+        for other in _COMPARISONS.get(type(node.ops[0]), ()):
+            yield ast.Compare(node.left, [other()], node.comparators)
+    elif isinstance(node, ast.UnaryOp) and isinstance(node.op, ast.USub):
+        yield node.operand
+    elif isinstance(node, ast.Constant):
+        if isinstance(node.value, bool):
+            yield ast.Constant(not node.value)
+        elif isinstance(node.value, int):
+            yield ast.Constant(node.value + 1)
+            yield ast.Constant(node.value - 1)
+        elif isinstance(node.value, float):
+            yield ast.Constant(node.value * 2)
+        elif node.value in _BORDERS:
+            yield from (ast.Constant(border) for border in _BORDERS if border != node.value)
+    elif isinstance(node, ast.Call) and isinstance(node.func, ast.Attribute):
+        yield node.func.value   # x.f(…) becomes x
+    elif isinstance(node, ast.Call) and isinstance(node.func, ast.Name) and node.args:
+        yield node.args[0]      # f(x) becomes x
+
+
+def mutants(exercise: str, code: str) -> list[Mutant]:
+    """All mutants of a solution, each changed in one place (docstrings and signatures are left alone)."""
+    tree = ast.parse(code)
+    function = next(n for n in tree.body if isinstance(n, ast.FunctionDef) and n.name == exercise)
+    body = [s for s in function.body if not (isinstance(s, ast.Expr) and isinstance(s.value, ast.Constant))]
+    nodes = [node for statement in body for node in ast.walk(statement)]
+    found, seen = [], {ast.unparse(tree)}
+    for target in nodes:
+        for replacement in _replacements(target):
+            changed = _replace(tree, target, replacement)
+            text = ast.unparse(ast.fix_missing_locations(changed))
+            if text not in seen:
+                seen.add(text)
+                found.append(Mutant(exercise, text, f"{ast.unparse(target)}  →  {ast.unparse(replacement)}"))
+    return found
+
+
+def _replace(tree: ast.Module, target: ast.AST, replacement: ast.AST) -> ast.Module:
+    twins: dict[int, ast.AST] = {}
+    changed = copy.deepcopy(tree, twins)
+    twin = twins[id(target)]
+
+    class Swap(ast.NodeTransformer):
+        def visit(self, node: ast.AST) -> ast.AST:
+            return copy.deepcopy(replacement) if node is twin else self.generic_visit(node)
+
+    return Swap().visit(changed)
+
+
+# --- equivalence ----------------------------------------------------------------------------------------------------
+
+def _sizes(rng: random.Random, *channels: int) -> tuple[int, int, int]:
+    return rng.choice(channels), rng.randint(1, 14), rng.randint(1, 14)
+
+
+def _rand(rng: random.Random, *shape: int) -> torch.Tensor:
+    return torch.rand(shape, generator=torch.Generator().manual_seed(rng.randrange(2 ** 31)), dtype=torch.float64)
+
+
+def _guided_inputs(rng: random.Random) -> tuple:
+    channels, height, width = _sizes(rng, 1, 3)
+    return _rand(rng, channels, height, width), _rand(rng, 1, height, width), rng.randint(1, 5), 10 ** rng.uniform(-4, 0)
+
+
+def _cross_inputs(rng: random.Random) -> tuple:
+    channels, height, width = _sizes(rng, 1, 3)
+    return (_rand(rng, channels, height, width), _rand(rng, rng.choice((1, 3)), height, width), rng.uniform(0.5, 4),
+            rng.uniform(0.05, 1), rng.randint(0, 5))
+
+
+def _pca_inputs(rng: random.Random) -> tuple:
+    n = rng.randint(1, 4)
+    return _rand(rng, rng.choice((1, 3)), n + rng.randint(3, 10), n + rng.randint(3, 10)), n, rng.uniform(0, 0.6)
+
+
+def _attention_inputs(rng: random.Random) -> tuple:
+    n, m, d, k = (rng.randint(1, 8) for _ in range(4))
+    return 4 * _rand(rng, n, d), 4 * _rand(rng, m, d), _rand(rng, m, k), rng.uniform(0.3, 3)
+
+
+# For each exercise: random arguments over a wider range than the check's. Float64, so that what differs, differs.
+INPUTS: dict[str, Callable[[random.Random], tuple]] = {
+    "gaussian_filter": lambda rng: (_rand(rng, *_sizes(rng, 1, 3)), rng.uniform(0.4, 4), rng.randint(0, 6)),
+    "box_filter": lambda rng: (_rand(rng, *_sizes(rng, 1, 3)), rng.randint(0, 8)),
+    "bilateral_filter": lambda rng: (_rand(rng, *_sizes(rng, 1, 3)), rng.uniform(0.5, 4), rng.uniform(0.05, 1), rng.randint(0, 5)),
+    "cross_bilateral_filter": _cross_inputs,
+    "guided_filter": _guided_inputs,
+    "rolling_guidance_filter": lambda rng: (_rand(rng, *_sizes(rng, 1, 3)), rng.uniform(0.5, 3), rng.uniform(0.05, 1), rng.randint(0, 5),
+                                            rng.randint(0, 4)),
+    "nonlocal_means": lambda rng: (_rand(rng, rng.choice((1, 3)), rng.randint(4, 12), rng.randint(4, 12)), rng.choice((1, 3, 5)),
+                                   rng.choice((5, 7, 9)), rng.uniform(0.05, 0.5), rng.uniform(0, 0.2)),
+    "pca_filter": _pca_inputs,
+    "nonlocal_attention": _attention_inputs,
+}
+
+
+def equivalent(exercise: str, mutant: Callable, right: Callable, *, tolerance: float = 1e-9) -> bool:
+    """Whether two functions agree on `TRIES` random inputs of the wider kind."""
+    rng = random.Random(exercise)
+    for _ in range(TRIES):
+        arguments = INPUTS[exercise](rng)
+        theirs = right(*(a.clone() if isinstance(a, torch.Tensor) else a for a in arguments))
+        try:
+            mine = mutant(*(a.clone() if isinstance(a, torch.Tensor) else a for a in arguments))
+        except Exception:
+            return False
+        if not isinstance(mine, torch.Tensor) or mine.shape != theirs.shape or not torch.allclose(mine, theirs, rtol=0, atol=tolerance):
+            return False
+    return True
+
+
+# --- the count ------------------------------------------------------------------------------------------------------
+
+@contextmanager
+def _at_most(seconds: int) -> Iterator[None]:
+    def stop(signum, frame):
+        raise TimeoutError(f"the mutant ran for more than {seconds} s")
+    previous = signal.signal(signal.SIGALRM, stop)
+    signal.alarm(seconds)
+    try:
+        yield
+    finally:
+        signal.alarm(0)
+        signal.signal(signal.SIGALRM, previous)
+
+
+def accepted(chapter: str, mutant: Mutant) -> bool:
+    """Whether the check takes the mutant for a right answer. One that never ends is rejected."""
+    exercise = checks.exercises(chapter)[mutant.exercise]
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")   # a mutant may well provoke torch's warnings
+        try:
+            with _at_most(SECONDS):
+                return exercise(solutions.define(chapter, mutant.code, mutant.exercise)).passed
+        except TimeoutError:
+            return False
+
+
+def score(chapter: str, exercise: str, chosen: list[Mutant]) -> Score:
+    """Run the check on the given mutants of one exercise."""
+    survivors = [mutant for mutant in chosen if accepted(chapter, mutant)]
+    right = solutions.solution(chapter, exercise)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        same = [m for m in survivors if equivalent(exercise, solutions.define(chapter, m.code, exercise), right)]
+    return Score(exercise, len(chosen), len(same), tuple(m for m in survivors if m not in same))
+
+
+def run(chapter: str, *, sample: int | None = None, seed: int = 0) -> list[Score]:
+    """Scores of all exercises of a chapter, on all mutants or on a seeded sample of so many per exercise."""
+    scores = []
+    for exercise in checks.exercises(chapter):
+        everything = mutants(exercise, solutions.source(chapter, exercise))
+        chosen = everything if sample is None else random.Random(seed).sample(everything, min(sample, len(everything)))
+        scores.append(score(chapter, exercise, chosen))
+    return scores
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("chapters", nargs="*", default=list(checks.CHAPTERS))
+    parser.add_argument("--sample", type=int, default=None, help="so many mutants per exercise instead of all")
+    parser.add_argument("--seed", type=int, default=0)
+    arguments = parser.parse_args()
+    worst = 1.0
+    for chapter in arguments.chapters:
+        scores = run(chapter, sample=arguments.sample, seed=arguments.seed)
+        for each in scores:
+            print(each)
+            for mutant in each.survivors:
+                print(f"    accepted though different: {mutant.change}")
+        real = sum(s.total - s.equivalent for s in scores)
+        share = sum(s.rejected for s in scores) / real
+        print(f"{chapter}: {100 * share:.1f} % of {real} non-equivalent mutants rejected")
+        worst = min(worst, share)
+    return 0 if worst >= 0.95 else 1
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,191 @@
+"""The checks of chapter 1: they accept what is right, and reject and name what is wrong."""
+
+from __future__ import annotations
+
+import re
+
+import numpy as np
+import pytest
+import torch
+import torch.nn.functional as F
+
+from labkit import checks, filtering
+from tests import mutants, solutions
+
+EXERCISES = checks.exercises("filtering")
+MISTAKES = [(exercise, name) for exercise in EXERCISES for name in EXERCISES[exercise].mistakes]
+
+
+def test_there_are_nine_exercises_in_the_order_of_the_chapter():
+    assert list(EXERCISES) == ["gaussian_filter", "box_filter", "bilateral_filter", "cross_bilateral_filter", "guided_filter",
+                               "rolling_guidance_filter", "nonlocal_means", "pca_filter", "nonlocal_attention"]
+
+
+@pytest.mark.parametrize("name", EXERCISES)
+def test_the_solution_of_the_notebook_is_right(name):
+    verdict = EXERCISES[name](solutions.solution("filtering", name))
+    assert verdict.passed, repr(verdict)
+
+
+@pytest.mark.parametrize("name", EXERCISES)
+def test_the_solution_is_right_for_other_seeds_too(name):
+    from labkit.checks.answers import perform
+
+    answer, exercise = solutions.solution("filtering", name), EXERCISES[name]
+    for seed in (1, 77, 123456):
+        verdict = exercise.judge(lambda request: perform(exercise.kind, answer, request), seed=seed)
+        assert verdict.passed, repr(verdict)
+
+
+@pytest.mark.parametrize("name", EXERCISES)
+def test_the_stub_is_told_kindly(name):
+    def stub(*arguments):
+        raise NotImplementedError
+    verdict = EXERCISES[name](stub)
+    assert verdict.outcome == "unsolved" and verdict.earned == 0
+
+
+@pytest.mark.parametrize("exercise, mistake", MISTAKES)
+def test_each_known_mistake_is_rejected_and_named(exercise, mistake):
+    verdict = EXERCISES[exercise](EXERCISES[exercise].mistakes[mistake].variant)
+    assert not verdict.passed
+    assert verdict.mistake == mistake, repr(verdict)
+    assert EXERCISES[exercise].mistakes[mistake].sentence in repr(verdict)
+    assert verdict.earned < EXERCISES[exercise].points
+
+
+@pytest.mark.parametrize("exercise, mistake", MISTAKES)
+def test_each_known_mistake_is_named_for_another_seed_too(exercise, mistake):
+    from labkit.checks.answers import perform
+
+    check = EXERCISES[exercise]
+    verdict = check.judge(lambda request: perform(check.kind, check.mistakes[mistake].variant, request), seed=99)
+    assert verdict.mistake == mistake, repr(verdict)
+
+
+@pytest.mark.parametrize("name", EXERCISES)
+def test_every_exercise_knows_at_least_six_mistakes(name):
+    assert len(EXERCISES[name].mistakes) >= 6
+
+
+@pytest.mark.parametrize("name", EXERCISES)
+@pytest.mark.parametrize("empty", [lambda first, *rest: first.clone(), lambda first, *rest: torch.zeros_like(first),
+                                   lambda first, *rest: torch.full_like(first, 0.5), lambda *a: None])
+def test_an_answer_that_does_nothing_earns_nothing(name, empty):
+    assert EXERCISES[name](empty).earned == 0
+
+
+@pytest.mark.parametrize("name", EXERCISES)
+def test_points_minutes_and_hints_are_those_of_the_notebook(name):
+    text = next(c.source for c in solutions.cells("filtering") if c.cell_type == "markdown" and f"· `{name}`" in c.source)
+    points, minutes = re.search(r"\((\d+) points?, about (\d+) minutes\)", text).groups()
+    assert (float(points), int(minutes)) == (EXERCISES[name].points, EXERCISES[name].minutes)
+    hints = text.count("<details>")
+    assert hints >= 2
+    for mistake in EXERCISES[name].mistakes.values():
+        assert mistake.hint is None or mistake.hint <= hints
+
+
+# --- unusual but right ----------------------------------------------------------------------------------------------
+
+def _gaussian_fft(image, sigma, radius):
+    x = torch.arange(-radius, radius + 1, dtype=torch.float64)
+    w = torch.exp(-x ** 2 / (2 * sigma ** 2))
+    size = [side + 2 * radius for side in image.shape[-2:]]
+    kernel = torch.fft.rfft2(w[:, None] * w[None, :], s=size)
+    def smooth(u):
+        return torch.fft.irfft2(torch.fft.rfft2(u.double(), s=size) * kernel, s=size)[..., radius:radius + u.shape[-2], radius:radius + u.shape[-1]]
+    return (smooth(image) / smooth(torch.ones_like(image))).to(image.dtype)
+
+
+def _box_loop(image, radius):
+    out = torch.empty_like(image)
+    for i in range(image.shape[1]):
+        for j in range(image.shape[2]):
+            out[:, i, j] = image[:, max(0, i - radius):i + radius + 1, max(0, j - radius):j + radius + 1].double().mean((1, 2))
+    return out
+
+
+def _box_convolution(image, radius):
+    kernel = torch.ones(1, 1, 2 * radius + 1, 2 * radius + 1, dtype=torch.float64)
+    u = image[:, None].double()
+    return (F.conv2d(u, kernel, padding=radius) / F.conv2d(torch.ones_like(u), kernel, padding=radius))[:, 0].to(image.dtype)
+
+
+def _box_numpy(image, radius):
+    from scipy.ndimage import uniform_filter
+
+    u = image.numpy().astype(np.float64)
+    mean = lambda x: uniform_filter(x, size=(0, 2 * radius + 1, 2 * radius + 1), mode="constant")
+    return torch.from_numpy(mean(u) / mean(np.ones_like(u))).to(image.dtype)
+
+
+def _bilateral_pixel_by_pixel(image, sigma_space, sigma_color, radius):
+    u = image.numpy().astype(np.float64)
+    out = np.empty_like(u)
+    height, width = u.shape[1:]
+    for i in range(height):
+        for j in range(width):
+            rows, columns = np.mgrid[max(0, i - radius):min(height, i + radius + 1), max(0, j - radius):min(width, j + radius + 1)]
+            seen = u[:, rows, columns]
+            w = np.exp(-((rows - i) ** 2 + (columns - j) ** 2) / (2 * sigma_space ** 2)
+                       - ((seen - u[:, i, j, None, None]) ** 2).sum(0) / (2 * sigma_color ** 2))
+            out[:, i, j] = (w * seen).sum((1, 2)) / w.sum()
+    return torch.from_numpy(out).to(image.dtype)
+
+
+def _rolling_with_own_first_pass(image, sigma_space, sigma_color, iterations, radius):
+    guide = torch.zeros_like(image)   # a constant guide makes the first pass the Gaussian
+    for _ in range(iterations + 1):
+        guide = filtering.cross_bilateral_filter(image, guide=guide, sigma_space=sigma_space, sigma_color=sigma_color, radius=radius)
+    return guide
+
+
+def _pca_svd(image, patch_size, threshold):
+    patches = image.unfold(1, patch_size, 1).unfold(2, patch_size, 1).permute(1, 2, 0, 3, 4)
+    grid = patches.shape[:2]
+    flat = patches.reshape(grid[0] * grid[1], -1)
+    mean = flat.mean(0)
+    u, s, vt = torch.linalg.svd(flat - mean, full_matrices=False)
+    z = u * s
+    z = torch.where(z.abs() > threshold, z, torch.zeros(()).to(z))
+    estimates = (z @ vt + mean).reshape(*grid, *patches.shape[2:])
+    total, count = torch.zeros_like(image), torch.zeros_like(image)
+    for i in range(patch_size):
+        for j in range(patch_size):
+            total[:, i:i + grid[0], j:j + grid[1]] += estimates[..., i, j].permute(2, 0, 1)
+            count[:, i:i + grid[0], j:j + grid[1]] += 1
+    return total / count
+
+
+def _attention_loop(query, key, value, h):
+    rows = []
+    for q in query:
+        s = -(q - key).pow(2).sum(1) / h ** 2
+        w = (s - s.max()).exp()
+        rows.append((w[:, None] * value).sum(0) / w.sum())
+    return torch.stack(rows)
+
+
+UNUSUAL = [("gaussian_filter", _gaussian_fft), ("box_filter", _box_loop), ("box_filter", _box_convolution), ("box_filter", _box_numpy),
+           ("bilateral_filter", _bilateral_pixel_by_pixel), ("rolling_guidance_filter", _rolling_with_own_first_pass),
+           ("pca_filter", _pca_svd), ("nonlocal_attention", _attention_loop),
+           ("nonlocal_means", lambda image, n, w, h, sigma: filtering.nonlocal_means(image, patch_size=n, window_size=w, h=h, sigma=sigma)),
+           ("guided_filter", lambda image, guide, r, eps: torch.cat([filtering.guided_filter(c[None], guide=guide, radius=r, eps=eps) for c in image])),
+           ("cross_bilateral_filter", lambda image, guide, s, h, r: filtering.cross_bilateral_filter(
+               image, guide=guide, sigma_space=s, sigma_color=h, radius=r))]
+
+
+@pytest.mark.parametrize("name, answer", UNUSUAL, ids=[f"{n}-{getattr(a, '__name__', 'labkit')}" for n, a in UNUSUAL])
+def test_a_right_answer_is_accepted_however_it_is_written(name, answer):
+    verdict = EXERCISES[name](answer)
+    assert verdict.passed, repr(verdict)
+
+
+# --- mutants --------------------------------------------------------------------------------------------------------
+
+def test_a_sample_of_mutants_is_rejected():
+    scores = mutants.run("filtering", sample=12, seed=1)
+    real = sum(s.total - s.equivalent for s in scores)
+    survivors = [f"{s.exercise}: {m.change}" for s in scores for m in s.survivors]
+    assert sum(s.rejected for s in scores) >= 0.95 * real, survivors
