@@ -136,7 +136,7 @@ def _bilateral_pixel_by_pixel(image, sigma_space, sigma_color, radius):
 
 def _rolling_with_own_first_pass(image, sigma_space, sigma_color, iterations, radius):
     guide = torch.zeros_like(image)   # a constant guide makes the first pass the Gaussian
-    for _ in range(iterations + 1):
+    for _ in range(iterations):
         guide = filtering.cross_bilateral_filter(image, guide=guide, sigma_space=sigma_space, sigma_color=sigma_color, radius=radius)
     return guide
 

@@ -131,6 +131,15 @@ def test_squared_distances_keep_their_digits_far_from_zero():
     assert shifted.min() >= 0
 
 
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device")
+@pytest.mark.parametrize("grid", GRIDS[:3])
+def test_a_gpu_gives_the_same(grid):
+    rows = patches.extract_patches(random(3, 9, 14).cuda(), **grid)
+    assert torch.equal(rows.cpu(), patches.extract_patches(random(3, 9, 14), **grid))
+    back = patches.add_patches(rows, height=9, width=14, **grid)
+    torch.testing.assert_close(back.cpu(), patches.add_patches(rows.cpu(), height=9, width=14, **grid))
+
+
 @pytest.mark.parametrize("call, message", [
     (lambda u: patches.extract_patches(u, patch_size=6), "patch_size is 6 and the image 5×7"),
     (lambda u: patches.extract_patches(u, patch_size=0), "patch_size is 0"),

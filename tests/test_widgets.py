@@ -172,7 +172,8 @@ def test_moving_a_slider_redraws_the_picture():
     before = shown.picture.data
     shown.controls["amount"].value = 0.25
     assert shown.picture.data != before and torch.equal(shown.result, picture() + 0.25)
-    assert torch.equal(decoded(shown.picture.data), ((picture() + 0.25).clamp(max=1).permute(1, 2, 0) * 255).round() / 255)
+    expected = ((picture() + 0.25).clamp(max=1).permute(1, 2, 0) * 255).round() / 255
+    assert torch.equal(decoded(shown.picture.data), expected)
     assert shown.picture.alt == "Noise. (amount = 0.25)"
 
 
@@ -235,7 +236,8 @@ def test_a_label_for_no_slider_is_refused():
 
 
 def test_several_pictures_can_be_chosen_by_name():
-    shown = widgets.explore(brighten, {"first": picture(), "second": picture(1, seed=3)}, alt="Noise.", amount=(0.0, 1.0, 0.0))
+    shown = widgets.explore(brighten, {"first": picture(), "second": picture(1, seed=3)}, alt="Noise.",
+                            amount=(0.0, 1.0, 0.0))
     assert shown._choice.layout.display == "flex"
     shown._choice.value = "second"
     assert torch.equal(shown.result, picture(1, seed=3))
@@ -276,7 +278,8 @@ def test_choosing_a_pixel_shows_the_weights_around_it():
         calls.append((row, column))
         return point(image, row, column)
 
-    shown = widgets.weights_explorer(picture(), {"point": counted, "uniform": uniform}, alt="Noise.", radius=2, pixel=(5, 6))
+    shown = widgets.weights_explorer(picture(), {"point": counted, "uniform": uniform}, alt="Noise.", radius=2,
+                                     pixel=(5, 6))
     assert set(shown.maps) == {"point", "uniform"} and shown.largest["uniform"] == pytest.approx(1 / 240)
     shown.picture.set_state({"row": 8, "column": 9})
     assert calls == [(5, 6), (8, 9)]   # once for both coordinates
@@ -291,6 +294,14 @@ def test_near_a_corner_the_part_that_is_shown_stays_inside_the_picture():
     assert weights.size == (7, 7) and (weights.row, weights.column) == (0, 6)
     assert weights.image[:, 0, 6].sum() > 1.5
     assert torch.equal(shown._near.image, picture()[:, :7, 13:])
+
+
+def test_the_still_picture_outlines_the_part_whose_weights_are_shown():
+    image = torch.full((1, 12, 20), 0.5)
+    shown = widgets.weights_explorer(image, {"point": point}, alt="Grey.", radius=3, pixel=(6, 10))
+    outlined = shown._outlined()[0]
+    assert outlined[3, 7:14].eq(1).all() and outlined[4, 8:13].eq(0).all() and outlined[6, 10] == 0.5
+    assert shown.picture.image.eq(0.5).all()
 
 
 def test_weights_of_a_wrong_shape_are_reported_and_the_others_shown():
@@ -327,7 +338,8 @@ def test_a_monitor_shows_its_last_state_however_the_training_ends(monkeypatch):
 
 
 @pytest.mark.parametrize("logarithmic", [True, False])
-@pytest.mark.parametrize("values", [[], [1.0], [0.0, -1.0], [5.0, 5.0], [1e-6, 1e3], [0.31, 0.35], list(range(1, 3000))])
+@pytest.mark.parametrize("values", [[], [1.0], [0.0, -1.0], [5.0, 5.0], [1e-6, 1e3], [0.31, 0.35],
+                                    list(range(1, 3000))])
 def test_a_chart_can_be_drawn_of_any_values(values, logarithmic):
     import xml.etree.ElementTree as xml
 

@@ -3,35 +3,51 @@
 import re
 
 import pytest
-from browser import chromium, jupyter, reason_for_no_browser
+from tests.browser import chromium, jupyter, reason_for_no_browser
 
 pytestmark = pytest.mark.skipif(reason_for_no_browser() is not None, reason=str(reason_for_no_browser()))
 
-# Each widget in a cell of its own; `tell` writes what Python knows to where the test can read it.
+# Each widget in a cell of its own; `told` writes what Python knows of it to where the test can read it.
 CELLS = ["""
+import ipywidgets
 import torch
 from labkit import runtime, widgets
+
 noise = torch.rand(3, 64, 96, generator=runtime.generator(0))
+
 def brighten(image, amount):
-    if amount > 0.9: raise ValueError("amount is too large")
+    if amount > 0.9:
+        raise ValueError("amount is too large")
     return image * amount
+
 def bump(image, row, column):
     rows, columns = torch.arange(image.shape[-2])[:, None], torch.arange(image.shape[-1])
-    return torch.exp(-((rows - row) ** 2 + (columns - column) ** 2) / 18)
-def listen(widget, *names):
-    told = widgets.explorer.ipywidgets.Label().add_class("told")
-    def tell(change=None): told.value = repr([getattr(widget, name) for name in names])
-    widget.observe(tell); tell(); display(told)
-""",
-         'widgets.explore(brighten, noise, alt="Noise.", caption="Brighter noise.", amount=(0.0, 1.0, 0.5), upload=True)',
-         'weights = widgets.weights_explorer(noise, {"bump": bump}, alt="Noise.", radius=8, pixel=(20, 30))\ndisplay(weights)\n'
-         'listen(weights.picture, "row", "column")',
-         'picture = widgets.Picture(noise, alt="Noise.", caption="Choose.")\ndisplay(picture)\nlisten(picture, "row", "column")',
-         'compare = widgets.Compare(noise, 1 - noise, alt="Noise.")\ndisplay(compare)\nlisten(compare, "position")',
-         'brush = widgets.Brush(noise, alt="Noise.", radius=3)\ndisplay(brush)\nbrush.painted = 0\n'
-         'def count(change): brush.painted = int(brush.mask.sum())\nbrush.observe(count, "bits")\nlisten(brush, "painted")',
-         'with widgets.TrainingMonitor(20, alt="It falls.", caption="A training.") as monitor:\n'
-         '    for step in range(20): monitor.update(step, loss=1 / (step + 1), picture=noise)']
+    return torch.exp(-((rows - row) ** 2 + (columns - column) ** 2) / 18) * image[0]
+
+def told(widget, values):
+    label = ipywidgets.Label(str(values()))
+    label.add_class("told")
+    widget.observe(lambda change: label.set_trait("value", str(values())))
+    return label
+""", """
+widgets.explore(brighten, noise, alt="Noise.", caption="Brighter noise.", amount=(0.0, 1.0, 0.5), upload=True)
+""", """
+weights = widgets.weights_explorer(noise, {"bump": bump}, alt="Noise.", radius=8, pixel=(20, 30))
+display(weights, told(weights.picture, lambda: [weights.picture.row, weights.picture.column]))
+""", """
+picture = widgets.Picture(noise, alt="Noise.", caption="Choose.")
+display(picture, told(picture, lambda: [picture.row, picture.column]))
+""", """
+compare = widgets.Compare(noise, 1 - noise, alt="Noise.")
+display(compare, told(compare, lambda: [compare.position]))
+""", """
+brush = widgets.Brush(noise, alt="Noise.", radius=3)
+display(brush, told(brush, lambda: [int(brush.mask.sum())]))
+""", """
+with widgets.TrainingMonitor(20, alt="It falls.", caption="A training.") as monitor:
+    for step in range(20):
+        monitor.update(step, loss=1 / (step + 1), picture=noise)
+"""]
 EXPLORE, WEIGHTS, PICTURE, COMPARE, BRUSH, MONITOR = range(1, 7)
 
 
@@ -90,8 +106,10 @@ def test_an_error_is_a_sentence_under_the_picture(notebook):
     cell.locator(".noUi-handle").focus()
     notebook.page.keyboard.press("End")
     cell.locator(".labkit-error", has_text="amount is too large").wait_for()
+    cell.locator(".labkit-stale").wait_for()
     notebook.page.keyboard.press("Home")
     cell.locator(".labkit-note", has_text="computed in").wait_for()
+    cell.locator(".labkit-stale").wait_for(state="detached")
 
 
 def test_a_reader_s_own_file_is_shown(notebook, tmp_path):
@@ -101,10 +119,12 @@ def test_a_reader_s_own_file_is_shown(notebook, tmp_path):
 
     images.save(torch.zeros(1, 10, 30), tmp_path / "mine.png")
     cell = notebook.cell(EXPLORE)
-    cell.locator("input[type=file]").set_input_files(tmp_path / "mine.png")
+    with notebook.page.expect_file_chooser() as chooser:
+        cell.get_by_role("button", name="Try a picture of your own").click()
+    chooser.value.set_files(tmp_path / "mine.png")
     notebook.page.wait_for_function("image => image.naturalWidth === 30",
                                     arg=cell.locator("img.labkit-image").element_handle())
-    assert "mine.png (yours)" in cell.locator("select").text_content()
+    assert "mine.png" in cell.locator("select").text_content()
 
 
 def test_a_clicked_pixel_changes_row_column_and_weights(notebook):
@@ -206,17 +226,13 @@ def test_a_mask_is_painted_erased_and_cleared(notebook):
     cell.locator(".told", has_text="[0]").wait_for()
 
 
-def test_a_finger_paints_too(browser, notebook):
+def test_a_finger_paints_too(notebook):
     cell = notebook.cell(BRUSH)
-    cell.locator(".labkit-frame").evaluate("""frame => {
-        frame.setPointerCapture = () => {};   // no real finger is there to be captured
-        const box = frame.getBoundingClientRect();
-        for (const [type, x] of [["pointerdown", 60], ["pointermove", 64], ["pointerup", 64]]) {
-            frame.dispatchEvent(new PointerEvent(type, { pointerType: "touch", pointerId: 7, button: type === "pointermove" ? -1 : 0,
-                clientX: box.x + x, clientY: box.y + 60, bubbles: true }));
-        }
-        delete frame.setPointerCapture;
-    }""")
+    box = cell.locator(".labkit-frame").bounding_box()
+    device = notebook.page.context.new_cdp_session(notebook.page)
+    for kind, x in (("touchStart", 62), ("touchMove", 66), ("touchEnd", None)):   # from pixel 15 to pixel 16
+        points = [] if x is None else [{"x": box["x"] + x, "y": box["y"] + 62}]
+        device.send("Input.dispatchTouchEvent", {"type": kind, "touchPoints": points})
     cell.locator(".told", has_text="[44]").wait_for()
 
 

@@ -381,10 +381,10 @@ def _rolling(image: Tensor, sigma_space: float, sigma_color: float, iterations: 
 
 
 def _rolling_by(start: Callable[..., Tensor], step: Callable[..., Tensor]) -> Callable[..., Tensor]:
-    """Another loop: `start(image, σ, radius)`, then `step(image, u, filter)` for every iteration."""
+    """Another loop: `start(image, σ, radius)`, then `step(image, u, filter)` for every further iteration."""
     def variant(image: Tensor, s: float, h: float, iterations: int, radius: int) -> Tensor:
         u = start(image, s, radius)
-        for _ in range(iterations):
+        for _ in range(iterations - 1):
             u = step(image, u, lambda values, guide: _cross(values, guide, s, h, radius))
         return u
     return variant
@@ -402,12 +402,12 @@ def _rolling_by(start: Callable[..., Tensor], step: Callable[..., Tensor]) -> Ca
                                  "filter", _rolling_by(_gaussian, lambda image, u, f: f(image, image)), 2),
     "starts_from_image": Mistake("the first guide is the picture itself, whose texture then survives; start from the Gaussian "
                                  "filter of the picture", _rolling_by(lambda image, s, r: image, lambda image, u, f: f(image, u)), 2),
-    "starts_from_black": Mistake("the Gaussian start counts as one of the iterations, so there is one pass too few",
-                                 lambda image, s, h, iterations, radius: _rolling(image, s, h, iterations - 1, radius), 3),
-    "one_too_many": Mistake("there is one pass too many", lambda image, s, h, iterations, radius: _rolling(
-        image, s, h, iterations + 1, radius), 3),
-    "one_pass": Mistake("there is one pass only, whatever the number of iterations", lambda image, s, h, iterations, radius:
-                        _rolling(image, s, h, 1, radius), 3),
+    "gaussian_not_counted": Mistake("there is one pass too many: the Gaussian counts as the first iteration", lambda image, s, h, iterations, radius:
+                                    _rolling(image, s, h, iterations + 1, radius), 3),
+    "one_too_few": Mistake("there is one pass too few", lambda image, s, h, iterations, radius: _rolling(
+        image, s, h, max(1, iterations - 1), radius), 3),
+    "one_pass": Mistake("the cross-bilateral filter runs once, whatever the number of iterations", lambda image, s, h, iterations, radius:
+                        _rolling(image, s, h, 2, radius), 3),
     "sigmas_swapped": Mistake("σ and h are exchanged", lambda image, s, h, iterations, radius: _rolling(
         image, h, s, iterations, radius), 2),
     "writes_into_input": Mistake("the result is written over the picture that was given", _in_place(_rolling)),
@@ -416,9 +416,9 @@ def rolling_guidance_filter(task: Task) -> None:
     with task.property("averages the original picture with weights from the last result", share=0.6):
         task.compare(task.image(11, 13), 1.5, 0.2, 3, 3)
         task.compare(task.image(10, 12, channels=1), 2.0, 0.1, 4, 2)
-    with task.property("takes one pass for one iteration, two for two", share=0.4):
-        task.compare(task.image(9, 10), 1.2, 0.3, 1, 2)
+    with task.property("takes the Gaussian and one pass for two iterations, the Gaussian alone for one", share=0.4):
         task.compare(task.image(9, 10, dtype=torch.float64), 1.2, 0.3, 2, 2, tolerance=1e-9)
+        task.compare(task.image(9, 10), 1.2, 0.3, 1, 2)
 
 
 # --- 7 · Non-local means --------------------------------------------------------------------------------------------
@@ -464,9 +464,9 @@ def _means_by(weight: Callable[[Tensor, float, float], Tensor] | None = None, *,
                                    -(image.shape[0] * d2 - 2 * s ** 2).clamp(min=0) / h ** 2))(image, n, w, h, sigma), 2),
     "per_channel": Mistake("every channel has weights of its own; the patches are compared in colour, with one weight for all",
                            _means_by(per_channel=True), 2),
-    "sigma_ignored": Mistake("2σ² is never subtracted from d²", _means_by(lambda d2, h, s: torch.exp(-d2 / h ** 2)), 3),
-    "not_clipped": Mistake("d² − 2σ² may become negative, and its weight larger than 1; take max(d² − 2σ², 0)",
-                           _means_by(lambda d2, h, s: torch.exp(-(d2 - 2 * s ** 2) / h ** 2)), 3),
+    "sigma_ignored": Mistake("2σ² has no effect: it is not subtracted from d², or it is subtracted without max(·, 0), and "
+                             "the constant factor exp(2σ²/h²) then cancels in the normalisation",
+                             _means_by(lambda d2, h, s: torch.exp(-d2 / h ** 2)), 3),
     "sigma_not_squared": Mistake("2σ is subtracted instead of 2σ²",
                                  _means_by(lambda d2, h, s: torch.exp(-(d2 - 2 * s).clamp(min=0) / h ** 2)), 3),
     "sigma_once": Mistake("σ² is subtracted instead of 2σ²: both patches are noisy",

@@ -23,11 +23,13 @@ from numba import njit, prange, types
 from numba.extending import intrinsic, overload
 
 # Multiply and add may fuse. Nothing else of "fast math": reassociation would undo the rounding trick in `exp2`.
-FAST = {"contract"}
+# Division by zero gives infinity as in NumPy: a check for it would keep a loop from becoming vector instructions.
+HOW = {"cache": True, "fastmath": {"contract"}, "error_model": "numpy"}
+compiled, parallel = njit(**HOW), njit(parallel=True, **HOW)
 BLOCK = 512           # columns that the bilateral filter works on at a time: its eleven row buffers take 22 kB
 SOLVE = 128           # columns that the guided filter solves at a time: its planes of moments take 30 kB
 TOGETHER = 4          # running sums advanced side by side: one alone waits for each addition to finish
-OUTSIDE = 1e18        # guide value of pixels outside the picture: their weight is the smallest one, about 1e-38
+OUTSIDE = 1e18        # guide value of pixels outside the picture: their weight is the lowest that `exp2` gives, 1e-30
 
 
 # --- 2 ** z, in vector instructions ---------------------------------------------------------------------------------
@@ -35,7 +37,8 @@ OUTSIDE = 1e18        # guide value of pixels outside the picture: their weight 
 def exp2(z):
     """2 ** z for z <= 0 inside compiled code, with a relative error below 3e-7 (float32) or 1e-15 (float64).
 
-    Below -126 (float32) or -1022 (float64) the result stays at the smallest normal number instead of reaching zero.
+    It goes no lower than 2 ** -100 (float32) or 2 ** -1000 (float64): beside the weight 1 of the pixel itself that is
+    nothing, and products with it are not yet the denormal numbers that processors are slow at.
     """
     raise NotImplementedError("only compiled code can call exp2")
 
@@ -71,11 +74,11 @@ def _exp2_for(real, degree, lowest, magic):
     return implementation
 
 
-_exp2_single = _exp2_for(np.float32, 6, -126, 1.5 * 2 ** 23)
-_exp2_double = _exp2_for(np.float64, 13, -1022, 1.5 * 2 ** 52)
+_exp2_single = _exp2_for(np.float32, 6, -100, 1.5 * 2 ** 23)
+_exp2_double = _exp2_for(np.float64, 13, -1000, 1.5 * 2 ** 52)
 
 
-@overload(exp2, jit_options={"fastmath": FAST})
+@overload(exp2, jit_options={"fastmath": HOW["fastmath"]})
 def _choose_exp2(z):
     return {types.float32: _exp2_single, types.float64: _exp2_double}.get(z)
 
@@ -95,7 +98,7 @@ def gaussian(image, out, weights, rows, columns, row_gain, column_gain):
     _gaussian(image, out, weights, rows, columns, row_gain, column_gain)
 
 
-@njit(parallel=True, cache=True, fastmath=FAST)
+@parallel
 def _gaussian(image, out, weights, rows, columns, row_gain, column_gain):
     count, channels, height, _ = image.shape
     for task in prange(count * channels * height):
@@ -104,7 +107,7 @@ def _gaussian(image, out, weights, rows, columns, row_gain, column_gain):
         _gaussian_row(image[n, c], out[n, c, y], weights, rows, columns, row_gain[y], column_gain, y)
 
 
-@njit(cache=True, fastmath=FAST)
+@compiled
 def _gaussian_row(image, out, weights, rows, columns, gain, column_gain, y):
     width, radius = image.shape[1], weights.size // 2
     line = np.zeros(width, image.dtype)
@@ -128,13 +131,13 @@ def _gaussian_row(image, out, weights, rows, columns, gain, column_gain, y):
         out[x] = line[x] * (gain * column_gain[x])
 
 
-@njit(cache=True, fastmath=FAST)
+@compiled
 def _add_two(line, first, second, weight):
     for x in range(line.size):
         line[x] += weight * (first[x] + second[x])
 
 
-@njit(cache=True, fastmath=FAST)
+@compiled
 def _add_one(line, values, weight):
     for x in range(line.size):
         line[x] += weight * values[x]
@@ -158,7 +161,7 @@ def _strip(radius):
     return TOGETHER * max(16, radius)
 
 
-@njit(parallel=True, cache=True, fastmath=FAST)
+@parallel
 def _box(image, out, rows, columns, row_gain, column_gain, strip):
     count, channels, height, _ = image.shape
     strips = (height + strip - 1) // strip
@@ -169,7 +172,7 @@ def _box(image, out, rows, columns, row_gain, column_gain, strip):
                    min(height, (s + 1) * strip))
 
 
-@njit(cache=True, fastmath=FAST)
+@compiled
 def _box_strip(image, out, rows, columns, row_gain, column_gain, start, stop):
     width = image.shape[1]
     side = columns.size - width + 1
@@ -178,35 +181,35 @@ def _box_strip(image, out, rows, columns, row_gain, column_gain, start, stop):
     prefix = np.zeros((TOGETHER, columns.size + 1))
     for k in range(start, start + side - 1):
         if rows[k] >= 0:
-            _move(column, column, image[rows[k]], 1.0)
+            _move(column, image[rows[k]], 1.0)
     for y in range(start, stop, TOGETHER):
         several = min(TOGETHER, stop - y)
         for j in range(several):
             enters, leaves = rows[y + j + side - 1], rows[y + j]
             if enters >= 0:
-                _move(column, column, image[enters], 1.0)
+                _move(column, image[enters], 1.0)
             lines[j] = column
             if leaves >= 0:
-                _move(column, column, image[leaves], -1.0)
+                _move(column, image[leaves], -1.0)
         _prefix(lines, prefix, columns)
         for j in range(several):
             _window(out[y + j], prefix[j], side, row_gain[y + j], column_gain)
 
 
-@njit(cache=True, fastmath=FAST)
-def _move(out, sums, values, sign):
+@compiled
+def _move(sums, values, sign):
     for x in range(sums.size):
-        out[x] = sums[x] + sign * values[x]
+        sums[x] += sign * values[x]
 
 
-@njit(cache=True, fastmath=FAST)
+@compiled
 def _window(out, prefix, side, gain, column_gain):
     ahead = prefix[side:]
     for x in range(out.size):
         out[x] = (ahead[x] - prefix[x]) * (gain * column_gain[x])
 
 
-@njit(cache=True, fastmath=FAST)
+@compiled
 def _prefix(lines, prefix, columns):
     """Sums of each line from its start, the line continued as `columns` says: (K, W) to (K, W + 2 radius + 1)."""
     for k in range(0, lines.shape[0], TOGETHER):
@@ -235,7 +238,7 @@ def bilateral(image, guide, out, radius, sigma_space, sigma_color):
     """
     real = image.dtype.type
     side = np.arange(-radius, radius + 1) / sigma_space
-    # Exponents of 2. Groups of four offsets overhang the window: weight zero there.
+    # Exponents of 2. Groups of four offsets overhang the window; no weight there.
     space = np.full((2 * radius + 1, (2 * radius + 4) // 4 * 4), -1e30)
     space[:, :2 * radius + 1] = np.maximum(-(side[:, None] ** 2 + side ** 2) / (2 * math.log(2)), -1e30)
     # Within these bounds a colour distance of zero weighs 1 and a distance of OUTSIDE weighs nothing.
@@ -243,7 +246,7 @@ def bilateral(image, guide, out, radius, sigma_space, sigma_color):
     _bilateral(image, guide, out, space.astype(image.dtype), real(color))
 
 
-@njit(parallel=True, cache=True, fastmath=FAST)
+@parallel
 def _bilateral(image, guide, out, space, color):
     count, _, height, width = image.shape
     # The last block of columns is rounded up to whole vectors, and the last group of offsets to four.
@@ -258,7 +261,7 @@ def _bilateral(image, guide, out, space, color):
             _bilateral_row(inside, look, out[n], space, color, np.int64(y))
 
 
-@njit(cache=True)
+@compiled
 def _continue_row(image, line, y, radius, outside):
     width = image.shape[2]
     for c in range(image.shape[0]):
@@ -267,7 +270,7 @@ def _continue_row(image, line, y, radius, outside):
         line[c, radius + width:] = outside
 
 
-@njit(cache=True, fastmath=FAST)
+@compiled
 def _bilateral_row(image, guide, out, space, color, y):
     height, channels, _ = image.shape
     guides, width, radius = guide.shape[1], out.shape[2], space.shape[0] // 2
@@ -290,7 +293,11 @@ def _bilateral_row(image, guide, out, space, color, y):
                     _weights_of_colour(weights, centre, guide[other, 0, start + k:], guide[other, 1, start + k:],
                                        guide[other, 2, start + k:], n, exponents[k:], color)
                 else:
-                    _weights_of_any(weights, centre, guide[other, :, start + k:], n, exponents[k:], color)
+                    _start_exponents(weights, n, exponents[k:])
+                    for c in range(guides):
+                        _subtract_distance(weights, centre[c * BLOCK:], guide[other, c, start + k:], n, color)
+                    for j in range(4):
+                        _exp2_in_place(weights[j * BLOCK:j * BLOCK + n])
                 _add_weights(norm, weights, n)
                 for c in range(channels):
                     _add_weighted(total[c * BLOCK:], weights, image[other, c, start + k:], n)
@@ -299,7 +306,7 @@ def _bilateral_row(image, guide, out, space, color, y):
                 out[c, y, start + x] = total[c * BLOCK + x] / norm[x]
 
 
-@njit(cache=True, fastmath=FAST)
+@compiled
 def _weights_of_colour(weights, centre, red, green, blue, n, exponents, color):
     s0, s1, s2, s3 = exponents[0], exponents[1], exponents[2], exponents[3]
     for x in range(n):
@@ -314,21 +321,14 @@ def _weights_of_colour(weights, centre, red, green, blue, n, exponents, color):
         weights[3 * BLOCK + x] = exp2(s3 - color * (p * p + q * q + t * t))
 
 
-@njit(cache=True, fastmath=FAST)
-def _weights_of_any(weights, centre, guide, n, exponents, color):
+@compiled
+def _start_exponents(weights, n, exponents):
     s0, s1, s2, s3 = exponents[0], exponents[1], exponents[2], exponents[3]
     for x in range(n):
         weights[x], weights[BLOCK + x], weights[2 * BLOCK + x], weights[3 * BLOCK + x] = s0, s1, s2, s3
-    for c in range(guide.shape[0]):
-        _subtract_distance(weights, centre[c * BLOCK:], guide[c], n, color)
-    for x in range(n):
-        weights[x] = exp2(weights[x])
-        weights[BLOCK + x] = exp2(weights[BLOCK + x])
-        weights[2 * BLOCK + x] = exp2(weights[2 * BLOCK + x])
-        weights[3 * BLOCK + x] = exp2(weights[3 * BLOCK + x])
 
 
-@njit(cache=True, fastmath=FAST)
+@compiled
 def _subtract_distance(weights, centre, guide, n, color):
     for x in range(n):
         p, q, r, s = (centre[x] - guide[x], centre[x] - guide[x + 1], centre[x] - guide[x + 2],
@@ -339,13 +339,19 @@ def _subtract_distance(weights, centre, guide, n, color):
         weights[3 * BLOCK + x] -= color * (s * s)
 
 
-@njit(cache=True, fastmath=FAST)
+@compiled
+def _exp2_in_place(values):
+    for x in range(values.size):
+        values[x] = exp2(values[x])
+
+
+@compiled
 def _add_weights(norm, weights, n):
     for x in range(n):
         norm[x] += (weights[x] + weights[BLOCK + x]) + (weights[2 * BLOCK + x] + weights[3 * BLOCK + x])
 
 
-@njit(cache=True, fastmath=FAST)
+@compiled
 def _add_weighted(total, weights, image, n):
     for x in range(n):
         total[x] += (weights[x] * image[x] + weights[BLOCK + x] * image[x + 1]) + (
@@ -365,6 +371,7 @@ def guided(image, guide, coefficients, out, radius, eps):
     radius : half-width of the window. eps : ridge term, above 0.
     """
     height, width = image.shape[2:]
+    radius = min(radius, max(height, width))         # a larger window holds the whole picture too
     columns = np.full(width + 2 * radius, -1)
     columns[radius:radius + width] = np.arange(width)
     for n in range(image.shape[0]):
@@ -372,7 +379,7 @@ def guided(image, guide, coefficients, out, radius, eps):
         _guided_apply(coefficients, guide[n], out[n], columns, _strip(radius))
 
 
-@njit(parallel=True, cache=True, fastmath=FAST)
+@parallel
 def _guided_fit(image, guide, coefficients, columns, eps, strip):
     height = image.shape[1]
     for s in prange((height + strip - 1) // strip):
@@ -380,7 +387,7 @@ def _guided_fit(image, guide, coefficients, columns, eps, strip):
         _fit_strip(image, guide, coefficients, columns, eps, start, min(height, start + strip))
 
 
-@njit(cache=True, fastmath=FAST)
+@compiled
 def _fit_strip(image, guide, coefficients, columns, eps, start, stop):
     channels, height, width = image.shape
     guides = guide.shape[0]
@@ -419,20 +426,20 @@ def _fit_strip(image, guide, coefficients, columns, eps, start, stop):
             _add_moments(sums, image, guide, y - radius, -1.0)
 
 
-@njit(cache=True, fastmath=FAST)
+@compiled
 def _add_moments(sums, image, guide, y, sign):
     """Add (or take away) one row: guide; products of its channels, pair by pair; image; image times guide."""
     guides = guide.shape[0]
     k = 0
     for g in range(guides):
-        _move(sums[k], sums[k], guide[g, y], sign)
+        _move(sums[k], guide[g, y], sign)
         k += 1
     for g in range(guides):
         for h in range(g, guides):
             _move_product(sums[k], guide[g, y], guide[h, y], sign)
             k += 1
     for c in range(image.shape[0]):
-        _move(sums[k], sums[k], image[c, y], sign)
+        _move(sums[k], image[c, y], sign)
         k += 1
     for c in range(image.shape[0]):
         for g in range(guides):
@@ -440,13 +447,13 @@ def _add_moments(sums, image, guide, y, sign):
             k += 1
 
 
-@njit(cache=True, fastmath=FAST)
+@compiled
 def _move_product(sums, first, second, sign):
     for x in range(sums.size):                      # multiplied in float64, where products of float32 are exact
         sums[x] += sign * first[x] * second[x]
 
 
-@njit(cache=True, fastmath=FAST)
+@compiled
 def _means(out, prefix, side, rows, left, radius, width, n):
     ahead = prefix[side:]
     for x in range(n):
@@ -454,7 +461,7 @@ def _means(out, prefix, side, rows, left, radius, width, n):
         out[x] = (ahead[x] - prefix[x]) / (rows * columns)
 
 
-@njit(cache=True, fastmath=FAST)
+@compiled
 def _solve_grey(result, moments, image_mean, covariance, eps, n):
     for x in range(n):
         guide_mean = moments[x]
@@ -463,7 +470,7 @@ def _solve_grey(result, moments, image_mean, covariance, eps, n):
         result[SOLVE + x] = image_mean[x] - a * guide_mean
 
 
-@njit(cache=True, fastmath=FAST)
+@compiled
 def _factor_colour(m, eps, n):
     """Replace the six second moments (planes 3 to 8) by L and D of covariance + eps = L D L', L with unit diagonal."""
     for x in range(n):
@@ -480,7 +487,7 @@ def _factor_colour(m, eps, n):
         m[6 * SOLVE + x], m[7 * SOLVE + x], m[8 * SOLVE + x] = d1, l21, d2
 
 
-@njit(cache=True, fastmath=FAST)
+@compiled
 def _solve_colour(result, m, image_mean, covariance, n):
     for x in range(n):
         r, g, b, p = m[x], m[SOLVE + x], m[2 * SOLVE + x], image_mean[x]
@@ -496,7 +503,7 @@ def _solve_colour(result, m, image_mean, covariance, n):
         result[3 * SOLVE + x] = p - (a0 * r + a1 * g + a2 * b)
 
 
-@njit(parallel=True, cache=True, fastmath=FAST)
+@parallel
 def _guided_apply(coefficients, guide, out, columns, strip):
     height = guide.shape[1]
     for s in prange((height + strip - 1) // strip):
@@ -504,7 +511,7 @@ def _guided_apply(coefficients, guide, out, columns, strip):
         _apply_strip(coefficients, guide, out, columns, start, min(height, start + strip))
 
 
-@njit(cache=True, fastmath=FAST)
+@compiled
 def _apply_strip(coefficients, guide, out, columns, start, stop):
     guides, height, width = guide.shape
     radius = (columns.size - width) // 2
@@ -514,11 +521,11 @@ def _apply_strip(coefficients, guide, out, columns, start, stop):
     mean, value = np.zeros(width), np.zeros(width)
     for y in range(max(0, start - radius), min(height, start + radius)):
         for k in range(planes):
-            _move(sums[k], sums[k], coefficients[k, y], 1.0)
+            _move(sums[k], coefficients[k, y], 1.0)
     for y in range(start, stop):
         if y + radius < height:
             for k in range(planes):
-                _move(sums[k], sums[k], coefficients[k, y + radius], 1.0)
+                _move(sums[k], coefficients[k, y + radius], 1.0)
         _prefix(sums, prefix, columns)
         inside = min(height, y + radius + 1) - max(0, y - radius)
         for c in range(out.shape[0]):
@@ -530,10 +537,10 @@ def _apply_strip(coefficients, guide, out, columns, start, stop):
             out[c, y] = value
         if y - radius >= 0:
             for k in range(planes):
-                _move(sums[k], sums[k], coefficients[k, y - radius], -1.0)
+                _move(sums[k], coefficients[k, y - radius], -1.0)
 
 
-@njit(cache=True, fastmath=FAST)
+@compiled
 def _multiply_add(value, slope, guide):
     for x in range(value.size):
         value[x] += slope[x] * guide[x]

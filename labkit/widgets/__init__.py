@@ -11,4 +11,5 @@ from labkit.widgets.monitor import TrainingMonitor
 from labkit.widgets.pictures import Brush, Compare, Picture
 from labkit.widgets.weights import WeightsExplorer, weights_explorer
 
-__all__ = ["Brush", "Compare", "Explorer", "Picture", "TrainingMonitor", "WeightsExplorer", "explore", "weights_explorer"]
+__all__ = ["Brush", "Compare", "Explorer", "Picture", "TrainingMonitor", "WeightsExplorer", "explore",
+           "weights_explorer"]

@@ -2,8 +2,7 @@
 
 function render({ model, el }) {
   const figure = element("figure", "labkit-figure", el);
-  const tools = element("div", "labkit-tools", figure, { role: "toolbar", "aria-label": "Brush",
-    "data-lm-suppress-shortcuts": "true" });
+  const tools = element("div", "labkit-tools", figure, { role: "group", "aria-label": "Brush" });
   const label = element("label", "", tools);
   label.append("Brush radius ");
   const radius = element("input", "", label, { type: "range", min: "0", max: "40", step: "1" });
@@ -39,8 +38,10 @@ function render({ model, el }) {
     const painted = mask.reduce((sum, value) => sum + value, 0);
     const share = mask.length ? (100 * painted / mask.length).toFixed(1) : "0.0";
     status.textContent = `${share} % painted` + (penDown ? "; the pen is down: arrow keys draw, Space lifts it" : "");
-    const r = model.get("radius") + 0.5, size = model.get("size");
-    draw(size, cursor ? `M${cursor[1] + 0.5 - r} ${cursor[0] + 0.5}a${r} ${r} 0 1 0 ${2 * r} 0a${r} ${r} 0 1 0 ${-2 * r} 0z` : "");
+    const r = model.get("radius") + 0.5;
+    const circle = cursor
+      && `M${cursor[1] + 0.5 - r} ${cursor[0] + 0.5}a${r} ${r} 0 1 0 ${2 * r} 0a${r} ${r} 0 1 0 ${-2 * r} 0z`;
+    draw(model.get("size"), circle ?? "");
   }
 
   function dab([row, column]) {
@@ -82,7 +83,9 @@ function render({ model, el }) {
   for (const name of ["pointerup", "pointercancel"]) {
     frame.addEventListener(name, () => { if (stroke) stroke = null, send(); });
   }
-  frame.addEventListener("pointerleave", () => { if (!stroke && document.activeElement !== frame) cursor = null, tell(); });
+  frame.addEventListener("pointerleave", () => {
+    if (!stroke && document.activeElement !== frame) cursor = null, tell();
+  });
   frame.addEventListener("keydown", (event) => {
     const size = model.get("size"), here = cursor ?? [size[0] >> 1, size[1] >> 1], next = stepOf(event, here, size);
     if (next) {

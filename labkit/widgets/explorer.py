@@ -29,7 +29,7 @@ def explore(function: Callable[..., Tensor], image: Tensor | Mapping[str, Tensor
     Parameters
     ----------
     function : takes an image `(C, H, W)` and the values by keyword, returns an image of 1 or 3 channels. What it raises
-        is shown under the picture, which then keeps its last content.
+        is shown under the picture, which then keeps its last content, faded.
     image : the image to work on, or several by name, to choose from.
     alt : one sentence that says what is to be seen; the values are added to it.
     caption : the sentence under the picture.
@@ -121,8 +121,10 @@ class Explorer(Still, ipywidgets.VBox):
         except Exception as error:   # a reader's own function may raise anything, and a callback would swallow it
             self.error = error
             self._message.value = complaint(error)
+            self.add_class("labkit-stale")
             return
         self.error, self.result = None, result
+        self.remove_class("labkit-stale")
         words = {"alt": self._described(self._alt), "caption": self._caption}
         if isinstance(self.picture, Compare):
             self.picture.show(result, before=self.image, **words)
@@ -174,15 +176,16 @@ def control(spec: Spec, *, name: str, label: str | None = None) -> ipywidgets.Va
     if isinstance(spec, list) and spec:
         return ipywidgets.Dropdown(options=spec, description=description)
     if not isinstance(spec, tuple) or len(spec) not in (3, 4):
-        raise ValueError(f"{name} is {describe(spec)}; expected (low, high, start), (low, high, start, step), a list of "
-                         "choices, True or False, or an ipywidgets control")
+        raise ValueError(f"{name} is {describe(spec)}; expected (low, high, start), (low, high, start, step), a list "
+                         "of choices, True or False, or an ipywidgets control")
     for part, value in zip(("low", "high", "start", "step"), spec):
         validate_number(value, name=f"{part} of {name}")
     low, high, start, *step = spec
     if not low <= start <= high or low == high or (step and step[0] <= 0):
         raise ValueError(f"{name} is {spec}; expected low ≤ start ≤ high, low < high and a positive step")
     if all(isinstance(value, int) for value in spec):
-        return ipywidgets.IntSlider(value=start, min=low, max=high, step=step[0] if step else 1, description=description)
+        return ipywidgets.IntSlider(value=start, min=low, max=high, step=step[0] if step else 1,
+                                    description=description)
     if not step and low > 0 and high >= 100 * low:
         return ipywidgets.FloatLogSlider(value=start, min=math.log10(low), max=math.log10(high), step=0.05,
                                          description=description, readout_format=".2g")

@@ -18,7 +18,8 @@ from labkit.widgets.still import Still, note, words
 INTERVAL = 0.2   # seconds between two redraws: smooth to the eye, and under 2 % of a training's time
 WIDTH, HEIGHT, LEFT, RIGHT, TOP, BOTTOM = 480, 220, 56, 90, 10, 34   # of the chart and its margins, in screen pixels
 COLOURS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7")   # told apart by colour-blind readers (Okabe, Ito 2008) ...
-DASHES = ("", "6 3", "2 3", "8 3 2 3")                   # ... and without any colour
+DASHES = ("", "6 3", "2 3", "8 3 2 3")                   # ... and without any colour; the same for matplotlib:
+LINESTYLES = ("-", "--", ":", "-.")
 
 
 class TrainingMonitor(Still, ipywidgets.VBox):
@@ -107,7 +108,7 @@ class TrainingMonitor(Still, ipywidgets.VBox):
         axes = figure.subplots(1, 2 if self._latest is not None else 1, squeeze=False)[0]
         for number, (name, points) in enumerate(self.curves.items()):
             steps, values = zip(*points)
-            axes[0].plot(steps, values, label=name, color=COLOURS[number % 4], linestyle=("-", "--", ":", "-.")[number % 4])
+            axes[0].plot(steps, values, label=name, color=COLOURS[number % 4], linestyle=LINESTYLES[number % 4])
         axes[0].set(xlabel="step", xlim=(0, self._steps))
         if self.curves:
             axes[0].legend()
@@ -121,7 +122,7 @@ class TrainingMonitor(Still, ipywidgets.VBox):
 
 
 def chart_svg(curves: dict[str, Sequence[tuple[int, float]]], *, steps: int, logarithmic: bool) -> str:
-    """The curves as an SVG of 480×220 pixels that takes the theme's colour for its axes and names each curve at its end."""
+    """The curves as an SVG picture: axes in the theme's colour, the name of each curve at its end."""
     scale = math.log10 if logarithmic else float
     drawn = {name: [(x, scale(y)) for x, y in points if y > 0 or not logarithmic] for name, points in curves.items()}
     drawn = {name: points for name, points in drawn.items() if points}
@@ -153,11 +154,13 @@ def chart_svg(curves: dict[str, Sequence[tuple[int, float]]], *, steps: int, log
         while any(abs(end_y - other) < 14 for other in labels_at):   # names of curves that end together
             end_y += 14
         labels_at.append(end_y)
-        parts.append(f'<polyline points="{path}" fill="none" stroke="{colour}" stroke-width="2" stroke-dasharray="{dash}"/>'
+        parts.append(f'<polyline points="{path}" fill="none" stroke="{colour}" stroke-width="2" '
+                     f'stroke-dasharray="{dash}"/>'
                      f'<circle cx="{end_x:.1f}" cy="{place(*points[-1])[1]:.1f}" r="3" fill="{colour}"/>'
                      f'<text x="{end_x + 7:.1f}" y="{end_y + 4:.1f}" font-weight="bold">{escape(name)}</text>')
-    return (f'<svg class="labkit-chart" viewBox="0 0 {WIDTH} {HEIGHT}" width="{WIDTH}" font-size="12" fill="currentColor" '
-            f'role="img" aria-label="{escape(", ".join(drawn) or "no values yet", quote=True)} over the steps">'
+    names = escape(", ".join(drawn) or "no values yet", quote=True)
+    return (f'<svg class="labkit-chart" viewBox="0 0 {WIDTH} {HEIGHT}" width="{WIDTH}" font-size="12" '
+            f'fill="currentColor" role="img" aria-label="{names} over the steps">'
             f'{"".join(parts)}</svg>')
 
 

@@ -5,7 +5,8 @@ function reticle([row, column], zoom) {
   const half = Math.max(0.5, 5 / zoom), arm = half + 9 / zoom;
   const y = row + 0.5, x = column + 0.5;
   return `M${x - half} ${y - half}h${2 * half}v${2 * half}h${-2 * half}z`
-    + `M${x - arm} ${y}H${x - half}M${x + half} ${y}H${x + arm}M${x} ${y - arm}V${y - half}M${x} ${y + half}V${y + arm}`;
+    + `M${x - arm} ${y}H${x - half}M${x + half} ${y}H${x + arm}`
+    + `M${x} ${y - arm}V${y - half}M${x} ${y + half}V${y + arm}`;
 }
 
 function render({ model, el }) {

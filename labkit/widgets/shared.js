@@ -15,10 +15,18 @@ function follow(model, names, update) {
   return () => names.forEach((name) => model.off(`change:${name}`, update));
 }
 
-// The frame that a picture and all that is drawn over it share: as wide as the picture at its scale, or as there is room.
+// JupyterLab takes arrow keys to walk through the cells, unless the focused element itself says no.
+const keeping = new WeakSet();
+function keepKeys(root) {
+  if (!root || keeping.has(root)) return;
+  keeping.add(root);
+  root.addEventListener("focusin", (event) => event.target.setAttribute("data-lm-suppress-shortcuts", "true"));
+}
+
+// The frame of a picture and of all that is drawn over it: as wide as the picture at its scale, or as there is room.
 function frameOf(model, parent) {
-  // JupyterLab would take the arrow keys to walk through the cells while something in an output has the focus.
-  const frame = element("div", "labkit-frame", parent, { "data-lm-suppress-shortcuts": "true" });
+  const frame = element("div", "labkit-frame", parent);
+  keepKeys(parent);
   const end = follow(model, ["size", "scale"], () => {
     const [rows, columns] = model.get("size");
     frame.style.width = `${columns * model.get("scale")}px`;
@@ -42,8 +50,7 @@ function imageOf(model, name, frame) {
   const watcher = new ResizeObserver(() => {
     const ratio = (image.clientWidth * window.devicePixelRatio) / model.get("size")[1];
     image.style.imageRendering = ratio >= 2 || Number.isInteger(ratio) ? "pixelated" : "auto";
-    // The sliders beside a picture need their arrow keys too, and ipywidgets has no way to say so.
-    image.closest(".labkit-widget")?.setAttribute("data-lm-suppress-shortcuts", "true");
+    keepKeys(image.closest(".labkit-widget"));   // the sliders beside the picture, which ipywidgets made
   });
   watcher.observe(image);
   return [image, () => { end(); watcher.disconnect(); URL.revokeObjectURL(url); }];
@@ -61,7 +68,8 @@ function captionOf(model, parent) {
 function pixelAt(event, frame, [rows, columns]) {
   const box = frame.getBoundingClientRect();
   const inside = (value, count) => Math.min(count - 1, Math.max(0, Math.floor(value * count)));
-  return [inside((event.clientY - box.top) / box.height, rows), inside((event.clientX - box.left) / box.width, columns)];
+  return [inside((event.clientY - box.top) / box.height, rows),
+    inside((event.clientX - box.left) / box.width, columns)];
 }
 
 // Where an arrow key leads from `pixel` (Shift: ten pixels), or null for another key.
@@ -75,7 +83,7 @@ function stepOf(event, pixel, [rows, columns]) {
 
 const SVG = "http://www.w3.org/2000/svg";
 
-// A drawing over the picture in its pixel coordinates: the same path in dark and, on top, in light, to show on any picture.
+// A drawing over the picture, in its pixel coordinates: one path in dark and, on top, in light, to show on any picture.
 function overlayOf(frame) {
   const svg = document.createElementNS(SVG, "svg");
   svg.setAttribute("class", "labkit-overlay");

@@ -60,16 +60,17 @@ class WeightsExplorer(Still, ipywidgets.VBox):
         self.picture.row, self.picture.column = pixel
         part, _ = self._window(image)
         zoom = TILE / part.shape[-1]
-        self._near = Picture(part, alt="The picture around the pixel.", caption="picture", scale=zoom, interactive=False)
+        self._near = Picture(part, alt="The picture around the pixel.", caption="around the pixel", scale=zoom,
+                             interactive=False)
         self.maps = {name: Picture(torch.zeros_like(part[:1]), alt=f"Weights of {name}.", scale=zoom, interactive=False)
                      for name in functions}
         self.largest: dict[str, float] = {}
         self._message = ipywidgets.HTML()
         self._drawn: tuple[int, int] | None = None
 
-        for tile in (self._near, *self.maps.values()):
-            tile.layout.width = f"{TILE + 12}px"   # a long name wraps
-        tiles = ipywidgets.HBox([self._near, *self.maps.values()], layout={"flex_flow": "row wrap", "flex": "1 1 400px"})
+        tiles = ipywidgets.HBox([self._near, *self.maps.values()],
+                                layout={"flex_flow": "row wrap", "flex": "1 1 400px"})
+        tiles.add_class("labkit-tiles")
         both = ipywidgets.HBox([self.picture, tiles], layout={"flex_flow": "row wrap", "align_items": "flex-start"})
         super().__init__([both, ipywidgets.HTML(_ramp()), self._message, ipywidgets.HTML(words(caption))])
         self.add_class("labkit-widget")
@@ -89,7 +90,8 @@ class WeightsExplorer(Still, ipywidgets.VBox):
             try:
                 weights = function(self.picture.image, *pixel)
                 if not isinstance(weights, Tensor) or tuple(weights.shape) != self.picture.size:
-                    raise ValueError(f"{name} returned {describe(weights)}; expected weights of shape {self.picture.size}")
+                    raise ValueError(f"{name} returned {describe(weights)}; "
+                                     f"expected a tensor of shape {self.picture.size}, a weight for each pixel")
             except Exception as error:   # a reader's own function may raise anything, and a callback would swallow it
                 self._message.value = complaint(error)
                 continue
@@ -101,7 +103,7 @@ class WeightsExplorer(Still, ipywidgets.VBox):
                                      f"at most {self.largest[name]:.3g}.")
 
     def _window(self, values: Tensor) -> tuple[Tensor, tuple[int, int]]:
-        """The part of `(C, H, W)` values around the chosen pixel, moved inside the picture, and where the pixel is in it."""
+        """The part of `(C, H, W)` values around the chosen pixel, kept inside the picture, and its place there."""
         height, width = values.shape[-2:]
         row, column = self.picture.row, self.picture.column
         sides = min(2 * self._radius + 1, height), min(2 * self._radius + 1, width)
@@ -112,9 +114,21 @@ class WeightsExplorer(Still, ipywidgets.VBox):
     def still(self) -> figures.Figure:
         shown = [self._near, *self.maps.values()]
         where = f"Row {self.picture.row}, column {self.picture.column}; dark: no weight, yellow: the largest."
-        return figures.show([self.picture.image, *(one.image for one in shown)],
-                            titles=["", *(one.caption.replace("\n", ": ") for one in shown)], alt=f"{self.picture.alt} {where}",
-                            caption=f"{self._caption} {where}".strip(), width=TILE)
+        return figures.show([self._outlined(), *(one.image for one in shown)],
+                            titles=["picture", *(one.caption.replace("\n", ": ") for one in shown)],
+                            alt=f"{self.picture.alt} {where}", caption=f"{self._caption} {where}".strip(), width=TILE)
+
+    def _outlined(self) -> Tensor:
+        """The picture with a white and, inside, a black line around the part that the maps show."""
+        image = self.picture.image.clone()
+        _, (row, column) = self._window(image)
+        top, left = self.picture.row - row, self.picture.column - column
+        height, width = self._near.size
+        for inset, value in ((0, 1.0), (1, 0.0)):
+            part = image[:, top + inset:top + height - inset, left + inset:left + width - inset]
+            part[:, [0, -1], :] = value
+            part[:, :, [0, -1]] = value
+        return image
 
 
 def _ramp() -> str:

@@ -80,7 +80,7 @@ results = {
     "Gaussian": labkit.filtering.gaussian_filter(noisy, sigma=1.0),
     "bilateral": labkit.filtering.bilateral_filter(noisy, sigma_space=3.0, sigma_color=0.35),
     "guided": labkit.filtering.guided_filter(noisy, radius=3, eps=0.02),
-    "non-local means": labkit.filtering.nonlocal_means(noisy, h=0.4 * 25 / 255, sigma=25 / 255),
+    "non-local means": labkit.filtering.nonlocal_means(noisy, h=0.65 * 25 / 255, sigma=25 / 255),
     "non-local PCA": labkit.filtering.nonlocal_pca(noisy, sigma=25 / 255),
 }
 figures.show(list(results.values()), titles=[f"{name}, {metrics.psnr(image, photo):.1f} dB" for name, image in results.items()],
@@ -483,14 +483,15 @@ widgets.explore(labkit.filtering.guided_filter, {"photograph": photo, "noisy pho
 # **Rolling guidance** (Zhang et al., 2014) starts from a picture whose small things are gone, the Gaussian filter of $u$, and uses it as the *guide* of a cross-bilateral filter of the *original*. The result has sharper
 # edges, and becomes the next guide:
 #
-# $$u_0 = g_\sigma * u, \qquad u_{k+1}(x) = \frac{1}{C(x)} \sum_{y \in \Omega} \underbrace{u(y)}_{\text{always the original}}\, e^{-\frac{\|x - y\|^2}{2\sigma^2}}\; e^{-\frac{\|u_k(x) - u_k(y)\|^2}{2h^2}}$$
+# $$u_1 = g_\sigma * u, \qquad u_{k+1}(x) = \frac{1}{C(x)} \sum_{y \in \Omega} \underbrace{u(y)}_{\text{always the original}}\, e^{-\frac{\|x - y\|^2}{2\sigma^2}}\; e^{-\frac{\|u_k(x) - u_k(y)\|^2}{2h^2}}$$
 #
 # What was erased by the Gaussian never comes back, because no guide shows it; what was merely blurred gets sharp again. This is *not* iterating the filter: there, $u(y)$ would be $u_k(y)$.
 
 # %% [markdown]
 # ### Exercise 6 · `rolling_guidance_filter` (2 points, about 15 minutes)
 #
-# Write `rolling_guidance_filter(image, sigma_space, sigma_color, iterations, radius)`: the Gaussian start $u_0$, then `iterations` cross-bilateral passes. You may call
+# Write `rolling_guidance_filter(image, sigma_space, sigma_color, iterations, radius)`, which returns $u_k$ for $k$ = `iterations`: the Gaussian filter is
+# the first iteration, and `iterations - 1` cross-bilateral passes follow. You may call
 # `labkit.filtering.gaussian_filter(image, sigma=…, radius=…, border="normalized")` and
 # `labkit.filtering.cross_bilateral_filter(image, guide=…, sigma_space=…, sigma_color=…, radius=…)`, or your own functions.
 #
@@ -506,7 +507,7 @@ widgets.explore(labkit.filtering.guided_filter, {"photograph": photo, "noisy pho
 #
 # <details><summary>Hint 3: counting</summary>
 #
-# `iterations=1` means one Gaussian and *one* cross-bilateral pass.
+# `iterations=1` is the Gaussian alone; `iterations=2` is the Gaussian and *one* cross-bilateral pass.
 # </details>
 
 # %% exercise="rolling_guidance_filter"
@@ -514,7 +515,7 @@ def rolling_guidance_filter(image, sigma_space, sigma_color, iterations, radius)
     """Remove what is smaller than sigma_space, keep the edges of what is larger."""
     ### BEGIN SOLUTION
     result = labkit.filtering.gaussian_filter(image, sigma=sigma_space, radius=radius, border="normalized")
-    for _ in range(iterations):
+    for _ in range(iterations - 1):
         result = labkit.filtering.cross_bilateral_filter(image, guide=result, sigma_space=sigma_space, sigma_color=sigma_color, radius=radius)
     return result
     ### END SOLUTION
@@ -528,7 +529,7 @@ settings = {"sigma_space": 3.0, "sigma_color": 0.08}
 rolled, iterated = labkit.filtering.rolling_guidance_filter(wall, iterations=5, **settings), wall
 for _ in range(5):
     iterated = labkit.filtering.bilateral_filter(iterated, **settings)
-figures.show([wall, iterated, rolled], titles=["u", "bilateral filter, 5 times", "rolling guidance, 5 passes"], alt="a brick wall",
+figures.show([wall, iterated, rolled], titles=["u", "bilateral filter, 5 times", "rolling guidance, 5 iterations"], alt="a brick wall",
              caption="Iterating the filter keeps the grain of the bricks, whose contrast is high; rolling guidance removes it and keeps the joints.")
 
 # %% tags=["demonstration"]
@@ -607,7 +608,7 @@ widgets.weights_explorer(noisy, {
     "bilateral": lambda image, row, column: labkit.filtering.weights_at(image, row=row, column=column, filter="bilateral", sigma_space=3.0, sigma_color=0.35),
     "guided": lambda image, row, column: labkit.filtering.weights_at(image, row=row, column=column, filter="guided", radius=5, eps=0.02),
     "rolling guidance": lambda image, row, column: labkit.filtering.weights_at(image, row=row, column=column, filter="rolling_guidance", sigma_space=3.0, sigma_color=0.1),
-    "non-local means": lambda image, row, column: labkit.filtering.weights_at(image, row=row, column=column, filter="nonlocal_means", h=0.04, sigma=25 / 255),
+    "non-local means": lambda image, row, column: labkit.filtering.weights_at(image, row=row, column=column, filter="nonlocal_means", h=0.064, sigma=25 / 255),
 }, alt="the noisy portrait with a cross on the chosen pixel, and the weights that each filter gives its neighbours",
     caption="The weights that five filters give to the neighbours of one pixel of the noisy photograph.")
 

@@ -1,0 +1,102 @@
+# labkit's commands. `make` alone lists them. Windows without make: see README.md.
+#
+#   PYTHON=...        the Python to build .venv with (3.11 or newer), instead of the first one found
+#   LAB_OPTIONS=...   options for JupyterLab, such as --port=9000 or --allow-root
+
+comma  := ,
+VENV   := .venv
+BIN    := $(VENV)/bin
+PIP    := $(BIN)/python -m pip
+# In CI nobody watches: leave out pip's progress.
+QUIET  := $(if $(CI),--quiet,)
+
+.PHONY: help install install-all lab test notebooks data mutants bench clean
+.DEFAULT_GOAL := help
+
+help:
+	@echo "make lab         install what is missing and open the course in JupyterLab"
+	@echo "make install     only install, into the folder $(VENV)"
+	@echo "make test        run every test (what CI runs)"
+	@echo "make notebooks   make the notebooks from the sources in solutions"
+	@echo "make data        make the pictures in data again"
+	@echo "make mutants     test the checks: change the solutions in every place, see that each change is noticed"
+	@echo "make bench       measure labkit beside other packages"
+	@echo "make clean       remove caches ($(VENV) stays; rm -rf $(VENV) removes it)"
+
+# --- installing -------------------------------------------------------------------------------------------------------
+# A file in .venv notes what is installed, so that the second call does nothing. pip looks at everything again when
+# pyproject.toml or constraints.txt has changed.
+
+install: $(VENV)/installed-student
+install-all: $(VENV)/installed-all
+
+$(BIN)/python:
+	@for candidate in $(or $(PYTHON),python3.11 python3.12 python3.13 python3.14 python3 python); do \
+	   if "$$candidate" -c 'import sys; sys.exit(sys.version_info < (3, 11))' >/dev/null 2>&1; then found="$$candidate"; break; fi; \
+	 done; \
+	 if [ -z "$$found" ]; then \
+	   echo "labkit needs Python 3.11 or newer, and none was found$(if $(PYTHON), at $(PYTHON),)."; \
+	   echo "Install one (Debian, Ubuntu: sudo apt install python3 python3-venv; macOS: brew install python; or python.org),"; \
+	   echo "or name one: make install PYTHON=/path/to/python3"; \
+	   exit 1; \
+	 fi; \
+	 echo "Building $(VENV) with $$("$$found" --version)"; \
+	 "$$found" -m venv $(VENV) || { \
+	   rm -rf $(VENV); \
+	   echo "This Python cannot build environments. On Debian and Ubuntu: sudo apt install python3-venv"; \
+	   exit 1; \
+	 }
+
+# $(call pip_install,extras,stamps)
+define pip_install
+	@echo "Installing labkit with [$(1)] into $(VENV). The first time this fetches PyTorch: about 5 GB on disk, some minutes."
+	@start=$$(date +%s); \
+	 $(PIP) --disable-pip-version-check install $(QUIET) --constraint constraints.txt --editable ".[$(1)]" && touch $(2) && \
+	 echo "Installed in $$(($$(date +%s) - start)) s."
+endef
+
+$(VENV)/installed-student: pyproject.toml constraints.txt | $(BIN)/python
+	$(call pip_install,metrics,$@)
+
+$(VENV)/installed-all: pyproject.toml constraints.txt | $(BIN)/python
+	$(call pip_install,metrics$(comma)bench$(comma)dev,$@ $(VENV)/installed-student)
+
+
+
+# --- working ----------------------------------------------------------------------------------------------------------
+
+lab: install
+	@echo "Opening JupyterLab; Ctrl + C twice ends it."
+	@$(BIN)/labkit lab $(LAB_OPTIONS)
+
+notebooks: install
+	$(BIN)/python -m labkit.notebooks build
+
+# --- testing ----------------------------------------------------------------------------------------------------------
+
+# $(call phase,title,command)
+define phase
+	@echo; echo "── $(1)"; start=$$(date +%s); \
+	 if $(2); then echo "── $(1): $$(($$(date +%s) - start)) s"; \
+	 else echo "── $(1): FAILED after $$(($$(date +%s) - start)) s"; exit 1; fi
+endef
+
+# Every notebook runs at profile quick: small pictures, real results. nbval runs each solution once, cell by cell.
+test: export LABKIT_PROFILE := quick
+test: install-all
+	$(call phase,what this machine offers,$(BIN)/labkit doctor)
+	$(call phase,tests,$(BIN)/python -m pytest -q -rs --durations=10 tests)
+	$(call phase,solution notebooks,$(BIN)/python -m pytest -q --nbval-lax --nbval-current-env solutions)
+
+mutants: install-all
+	$(BIN)/python -m tests.mutants
+
+bench: install-all
+	$(BIN)/labkit bench
+
+data: install
+	$(BIN)/python -m labkit.textures
+
+clean:
+	rm -rf build dist .pytest_cache .hypothesis *.egg-info
+	find . -path ./$(VENV) -prune -o -name __pycache__ -prune -exec rm -rf {} +

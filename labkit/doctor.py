@@ -1,0 +1,250 @@
+"""What this machine offers to labkit, and for each thing that is missing the command that mends it."""
+
+from __future__ import annotations
+
+import importlib
+import importlib.metadata
+import importlib.util
+import os
+import platform
+import shutil
+import subprocess
+import sys
+import tempfile
+import textwrap
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from labkit import __version__
+
+OK, MISSING, BROKEN = "ok", "missing", "broken"
+INDENT = " " * 14
+MARKS = {OK: "✔", MISSING: "○", BROKEN: "✘"}
+BROWSERS = ("chromium", "chromium-browser", "google-chrome", "chrome")
+EXTRAS = {"metrics": "metrics that other packages compute", "bench": "the filters that labkit is compared with",
+          "dev": "the tests", "cuda": "kernels for NVIDIA GPUs"}
+PIP = f"{sys.executable} -m pip install"    # a bare pip may belong to another Python
+VERSIONED = ("torch", "torchvision", "numpy", "numba", "scipy", "scikit-image", "pillow")
+
+
+@dataclass(frozen=True)
+class Finding:
+    """One thing that was looked at.
+
+    Attributes
+    ----------
+    name, detail : what it is and what was found.
+    state : `"ok"`, `"missing"` (labkit works without it) or `"broken"` (it does not).
+    remedy : what to do about it; empty when all is well.
+    """
+
+    name: str
+    state: str
+    detail: str
+    remedy: str = ""
+
+    def __str__(self) -> str:
+        text = textwrap.fill(self.detail, 110, initial_indent=f"{MARKS[self.state]} {self.name:<12}", subsequent_indent=INDENT,
+                             break_long_words=False, break_on_hyphens=False)
+        return f"{text}\n{INDENT}→ {self.remedy}" if self.remedy else text    # a command stays on one line, to be copied
+
+
+def findings() -> Iterator[Finding]:
+    """Look at everything, one thing after the other."""
+    yield _python()
+    yield from _packages()
+    for look in (_torch, _profile, _kernel, _pictures, _numba_cache, _descriptor, _browser, _bubblewrap):
+        try:
+            yield look()
+        except Exception as error:  # a broken installation can fail in any way, and saying how is what this command is for
+            yield Finding(look.__name__.strip("_").replace("_", " "), BROKEN, f"{type(error).__name__}: {error}",
+                          "delete .venv and run make install, or install labkit and its packages anew")
+
+
+def report(found: list[Finding] | None = None) -> str:
+    """What was found, as text; `None` looks at everything now."""
+    found = list(findings()) if found is None else found
+    broken = [finding.name for finding in found if finding.state == BROKEN]
+    verdict = f"Broken: {', '.join(broken)}. The lines with → say how to mend that." if broken else "Everything that labkit needs is here."
+    return "\n".join([f"labkit {__version__} on {machine()}", "", *map(str, found), "", verdict])
+
+
+def machine() -> str:
+    """What kind of machine this is, without its name: cores, memory, GPU, system."""
+    import psutil
+    import torch
+
+    cores = os.cpu_count() or 1
+    parts = [f"{cores} CPU core{'s' if cores > 1 else ''}", f"{psutil.virtual_memory().total / 2**30:.0f} GB of memory"]
+    if torch.cuda.is_available():
+        parts.append(torch.cuda.get_device_name())
+    return f"{', '.join(parts)}, {platform.system()}"
+
+
+def versions(*names: str) -> dict[str, str]:
+    """Python's and labkit's version and those of the packages that decide numbers and times; `names` adds more."""
+    found = {"python": platform.python_version(), "labkit": __version__}
+    return found | {name: importlib.metadata.version(name) for name in (*VERSIONED, *names)}
+
+
+# --- one function for each thing ------------------------------------------------------------------------------------
+
+def _python() -> Finding:
+    detail = f"{platform.python_version()} at {sys.executable}, {platform.platform()}"
+    if sys.version_info < (3, 11):
+        return Finding("Python", BROKEN, detail, "labkit needs Python 3.11 or newer")
+    return Finding("Python", OK, detail)
+
+
+def _packages() -> Iterator[Finding]:
+    """labkit's own list of what it needs, against what is installed."""
+    from packaging.requirements import Requirement
+
+    try:
+        needed = [Requirement(text) for text in importlib.metadata.requires("labkit") or ()]
+    except importlib.metadata.PackageNotFoundError:
+        yield Finding("packages", BROKEN, "labkit is not installed in this Python", f"make install, or {PIP} -e .")
+        return
+    yield _group("packages", [r for r in needed if r.marker is None], required=True)
+    for extra, purpose in EXTRAS.items():
+        if extra == "cuda" and shutil.which("nvidia-smi") is None:
+            continue
+        wanted = [r for r in needed if r.marker and not r.marker.evaluate({"extra": ""}) and r.marker.evaluate({"extra": extra})]
+        if wanted:
+            yield _group(f"[{extra}]", wanted, required=False, purpose=purpose)
+
+
+def _group(name: str, wanted: list, *, required: bool, purpose: str = "") -> Finding:
+    present, absent = [], []
+    for requirement in wanted:
+        try:
+            version = importlib.metadata.version(requirement.name)
+        except importlib.metadata.PackageNotFoundError:
+            absent.append((requirement, "is not installed"))
+            continue
+        if requirement.specifier.contains(version, prereleases=True):
+            present.append(f"{requirement.name} {version}")
+        else:
+            absent.append((requirement, f"is {version}"))
+    if not absent:
+        return Finding(name, OK, ", ".join(present))
+    listed = ", ".join(f"{requirement.name} {what}" for requirement, what in absent)
+    command = f"{PIP} " + " ".join(f'"{requirement.name}{_extras(requirement)}{requirement.specifier}"'
+                                    for requirement, _ in absent)
+    if required:
+        return Finding(name, BROKEN, listed, command)
+    return Finding(name, MISSING, f"{listed} (only for {purpose})", command)
+
+
+def _extras(requirement) -> str:
+    return f"[{','.join(sorted(requirement.extras))}]" if requirement.extras else ""
+
+
+def _torch() -> Finding:
+    """torch and torchvision come in pairs; of two that do not belong together the second fails when it is imported."""
+    import torch
+
+    pair = f"torch {torch.__version__}"
+    try:
+        import torchvision
+    except (ImportError, RuntimeError) as error:
+        return Finding("torch", BROKEN, f"{pair} works, its torchvision does not: {error}",
+                       f"{PIP} --force-reinstall torch torchvision   (both from the same place)")
+    threads = torch.get_num_threads()
+    where = torch.cuda.get_device_name() if torch.cuda.is_available() else "no NVIDIA GPU"
+    return Finding("torch", OK, f"{pair} with torchvision {torchvision.__version__}, {threads} CPU thread"
+                                f"{'s' if threads > 1 else ''}, {where}")
+
+
+def _profile() -> Finding:
+    from labkit import runtime
+
+    try:
+        return Finding("profile", OK, f"{runtime.profile()} on {runtime.device()}; LABKIT_PROFILE chooses another")
+    except ValueError as error:
+        return Finding("profile", BROKEN, str(error), "unset LABKIT_PROFILE")
+
+
+def _kernel() -> Finding:
+    """The notebooks' kernel `python3` must be this Python, or they do not find labkit."""
+    from jupyter_client.kernelspec import KernelSpecManager, NoSuchKernel
+
+    mend = f"{sys.executable} -m ipykernel install --sys-prefix"
+    try:
+        program = KernelSpecManager().get_kernel_spec("python3").argv[0]
+    except NoSuchKernel:
+        return Finding("kernel", BROKEN, "Jupyter knows no kernel python3", mend)
+    found = shutil.which(program) or program
+    # Jupyter takes a bare "python" to mean the Python it runs in
+    if Path(program).name == program or os.path.abspath(found) == os.path.abspath(sys.executable) \
+            or Path(found).parent == Path(sys.executable).parent:
+        return Finding("kernel", OK, "notebooks run in this Python")
+    return Finding("kernel", BROKEN, f"notebooks run in {found}, which is not this Python", mend)
+
+
+def _pictures() -> Finding:
+    from labkit import images
+
+    try:
+        return Finding("pictures", OK, f"{len(images.names())} by name, the course's own in {images.data_folder()}")
+    except FileNotFoundError as error:
+        return Finding("pictures", BROKEN, str(error), "set LABKIT_DATA to the repository's folder data")
+
+
+def _numba_cache() -> Finding:
+    """Compiled kernels are kept beside labkit, or where numba puts what it cannot put there."""
+    chosen = os.environ.get("NUMBA_CACHE_DIR")
+    beside = Path(__file__).resolve().parent / "kernels"
+    for folder in [Path(chosen)] if chosen else [beside, _user_cache()]:
+        nearest = next(place for place in (folder, *folder.parents) if place.exists())
+        try:
+            with tempfile.TemporaryFile(dir=nearest):
+                return Finding("numba cache", OK, f"kernels are compiled once and kept in {folder}")
+        except OSError:
+            continue
+    return Finding("numba cache", MISSING, "no folder to keep compiled kernels in: every start compiles them again",
+                   "set NUMBA_CACHE_DIR to a folder you can write to")
+
+
+def _user_cache() -> Path:
+    from numba.misc.appdirs import AppDirs
+
+    return Path(AppDirs(appname="numba", appauthor=False).user_cache_dir)
+
+
+def _descriptor() -> Finding:
+    """VGG-19's weights, as torchvision stores them."""
+    import torch
+
+    folder = Path(torch.hub.get_dir()) / "checkpoints"
+    weights = next(iter(sorted(folder.glob("vgg19-*.pth"))), None)
+    if weights:
+        return Finding("descriptor", OK, f"VGG-19, from {weights}")
+    return Finding("descriptor", MISSING, "VGG-19's weights are not here; random filters serve in their place",
+                   'with a network: python -c "import torchvision; torchvision.models.vgg19(weights=\'DEFAULT\')"')
+
+
+def _browser() -> Finding:
+    names = (os.environ.get("LABKIT_BROWSER", ""), *BROWSERS)
+    found = next((path for name in names if name and (path := shutil.which(name))), None)
+    if found and importlib.util.find_spec("playwright"):
+        return Finding("browser", OK, f"{found}, for the tests of the widgets")
+    if found:
+        return Finding("browser", MISSING, f"{found}, but not playwright: the tests of the widgets are skipped", f"{PIP} playwright")
+    return Finding("browser", MISSING, "no Chromium or Chrome: the tests of the widgets are skipped",
+                   "sudo apt install chromium, or set LABKIT_BROWSER to the program of your Chrome")
+
+
+def _bubblewrap() -> Finding:
+    if platform.system() != "Linux":
+        return Finding("bubblewrap", MISSING, f"does not exist for {platform.system()}; grading isolates submissions less without it")
+    program = shutil.which("bwrap")
+    if program is None:
+        return Finding("bubblewrap", MISSING, "not installed; grading isolates submissions less without it", "sudo apt install bubblewrap")
+    tried = subprocess.run([program, "--ro-bind", "/", "/", "--unshare-all", "true"], capture_output=True, text=True, timeout=20,
+                           check=False)
+    if tried.returncode:
+        return Finding("bubblewrap", MISSING, f"{program} is not allowed to work here: {tried.stderr.strip()}",
+                       "allow unprivileged user namespaces, or leave it: grading isolates submissions less without it")
+    return Finding("bubblewrap", OK, f"{program}, isolates submissions when grading")

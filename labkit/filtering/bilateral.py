@@ -1,0 +1,179 @@
+"""Filters that weigh neighbours by place and by colour: bilateral, cross-bilateral, rolling guidance."""
+
+from __future__ import annotations
+
+import math
+
+import torch
+from torch import Tensor
+
+from labkit.filtering.linear import as_batch, as_floats, gaussian_filter, like, runs_kernel
+from labkit.kernels import run
+from labkit.validation import (describe, validate_choice, validate_image, validate_integer, validate_number,
+                               validate_same_size)
+
+
+def bilateral_filter(image: Tensor, *, sigma_space: float, sigma_color: float, radius: int | None = None,
+                     method: str = "kernel") -> Tensor:
+    """Edge-preserving smoothing: a mean of the neighbours that are both near and of like colour.
+
+        û(x) = 1 / C(x) Σ_y u(y) exp(-|x - y|² / (2 σ²)) exp(-|u(x) - u(y)|² / (2 h²))
+
+    with C(x) the sum of the weights, over the pixels y of a square window that lie inside the picture.
+
+    Parameters
+    ----------
+    image : (C, H, W) or (N, C, H, W) float tensor in [0, 1], any number of channels, filtered together: the colour
+        distance is the Euclidean one over all of them.
+    sigma_space : σ, in pixels, above 0.
+    sigma_color : h, in intensity, above 0; below the contrast of the edges to keep, above that of the noise.
+    radius : half-width of the window; `None` takes 3 σ rounded up, where a neighbour's weight has fallen to 0.01.
+    method : `"kernel"` for compiled code, `"reference"` for torch. An image that requires a gradient takes the latter.
+
+    Returns
+    -------
+    Tensor of the shape, dtype and device of `image`.
+
+    Raises
+    ------
+    ValueError : the image is none, a sigma is not above 0, `radius` < 1, or `method` is unknown.
+
+    Notes
+    -----
+    Costs (2 radius + 1)² weights per pixel. OpenCV measures colour by ℓ1 and sums over a disc, which differs.
+
+    References
+    ----------
+    Tomasi, Manduchi, "Bilateral Filtering for Gray and Color Images", ICCV 1998. Lecture part I, "Bilateral Filter".
+    """
+    return cross_bilateral_filter(image, guide=image, sigma_space=sigma_space, sigma_color=sigma_color, radius=radius,
+                                  method=method)
+
+
+def cross_bilateral_filter(image: Tensor, *, guide: Tensor, sigma_space: float, sigma_color: float,
+                           radius: int | None = None, method: str = "kernel") -> Tensor:
+    """The bilateral filter with its colour weights from another picture, v, of the same scene.
+
+        û(x) = 1 / C(x) Σ_y u(y) exp(-|x - y|² / (2 σ²)) exp(-|v(x) - v(y)|² / (2 h²))
+
+    Parameters
+    ----------
+    image : (C, H, W) or (N, C, H, W) float tensor in [0, 1], such as a noisy photograph without flash.
+    guide : the same height and width (and batch), any number of channels, such as the photograph with flash.
+    sigma_space, sigma_color, radius, method : as in `bilateral_filter`; sigma_color applies to the guide.
+
+    Returns
+    -------
+    Tensor of the shape, dtype and device of `image`.
+
+    Raises
+    ------
+    ValueError : as `bilateral_filter`, or image and guide differ in size, batch, dtype or device.
+
+    References
+    ----------
+    Eisemann, Durand, "Flash Photography Enhancement via Intrinsic Relighting", SIGGRAPH 2004.
+    Petschnigg et al., "Digital Photography with Flash and No-Flash Image Pairs", SIGGRAPH 2004.
+    Lecture part I, "Cross-Bilateral Filter".
+    """
+    validate_image(image)
+    if guide is not image:
+        validate_guide(image, guide)
+    radius = _validated_radius(sigma_space, sigma_color, radius)
+    validate_choice(method, name="method", choices=("kernel", "reference"))
+    if method == "kernel" and runs_kernel(image, guide):
+        batch = as_batch(image)
+        out = torch.empty_like(batch)
+        run("filtering", "bilateral", batch, as_batch(guide), out, radius, float(sigma_space), float(sigma_color))
+        return like(out, image)
+    return like(_weighted_mean(as_floats(image), as_floats(guide), radius, sigma_space, sigma_color), image)
+
+
+def rolling_guidance_filter(image: Tensor, *, sigma_space: float, sigma_color: float, iterations: int = 4,
+                            radius: int | None = None, method: str = "kernel") -> Tensor:
+    """Takes away texture and brings edges back: the original, filtered again and again, guided by the last result.
+
+        u_{k+1}(x) = 1 / C(x) Σ_y u(y) exp(-|x - y|² / (2 σ²)) exp(-|u_k(x) - u_k(y)|² / (2 h²))
+
+    starting from a constant u_0, so that u_1 is a Gaussian filter: it removes every structure smaller than σ, and the
+    following steps sharpen what it left. Iterating the bilateral filter itself, with u_k also in place of u(y), would
+    smooth more each time and keep the texture's contrast.
+
+    Parameters
+    ----------
+    image : (C, H, W) or (N, C, H, W) float tensor in [0, 1].
+    sigma_space : σ, in pixels, above 0: the size below which structure goes.
+    sigma_color : h, in intensity, above 0.
+    iterations : how many u_k to compute, at least 1; it hardly changes after four.
+    radius, method : as in `bilateral_filter`.
+
+    Returns
+    -------
+    Tensor of the shape, dtype and device of `image`.
+
+    Raises
+    ------
+    ValueError : as `bilateral_filter`, or `iterations` < 1.
+
+    References
+    ----------
+    Zhang, Shen, Xu, Jia, "Rolling Guidance Filter", ECCV 2014. Lecture part I, "Iterative Filtering".
+    """
+    validate_image(image)
+    validate_integer(iterations, name="iterations", minimum=1)
+    radius = _validated_radius(sigma_space, sigma_color, radius)
+    validate_choice(method, name="method", choices=("kernel", "reference"))
+    result = gaussian_filter(image, sigma=sigma_space, radius=radius, border="normalized",
+                             method="separable" if method == "kernel" else "reference")
+    for _ in range(iterations - 1):
+        result = cross_bilateral_filter(image, guide=result, sigma_space=sigma_space, sigma_color=sigma_color,
+                                        radius=radius, method=method)
+    return result
+
+
+def validate_guide(image: Tensor, guide: Tensor, channels: tuple[int, ...] | None = None) -> None:
+    """Refuse a guide that does not lie over the image pixel by pixel, in the same dtype and on the same device."""
+    validate_image(guide, name="guide", channels=channels)
+    validate_same_size(image, guide)
+    if guide.shape[:-3] != image.shape[:-3]:
+        raise ValueError(f"guide is {describe(guide)} and image is {describe(image)}; expected both to be single images "
+                         "or batches of the same length")
+    if guide.dtype != image.dtype or guide.device != image.device:
+        raise ValueError(f"guide is {guide.dtype} on {guide.device} and image is {image.dtype} on {image.device}; "
+                         "expected the same dtype and device")
+
+
+def _validated_radius(sigma_space: float, sigma_color: float, radius: int | None) -> int:
+    validate_number(sigma_space, name="sigma_space", above=0)
+    validate_number(sigma_color, name="sigma_color", above=0)
+    if radius is None:
+        return math.ceil(3 * sigma_space)
+    validate_integer(radius, name="radius", minimum=1)
+    return radius
+
+
+def _weighted_mean(image: Tensor, guide: Tensor, radius: int, sigma_space: float, sigma_color: float) -> Tensor:
+    """The equation, offset by offset: no array is larger than the image."""
+    from torch.utils.checkpoint import checkpoint
+
+    height, width = image.shape[-2:]
+    total = torch.zeros_like(image)
+    norm = torch.zeros_like(image[..., :1, :, :])
+    for dy in range(-min(radius, height - 1), min(radius, height - 1) + 1):
+        for dx in range(-min(radius, width - 1), min(radius, width - 1) + 1):
+            here = (..., slice(max(0, -dy), height - max(0, dy)), slice(max(0, -dx), width - max(0, dx)))
+            there = (..., slice(max(0, dy), height + min(0, dy)), slice(max(0, dx), width + min(0, dx)))
+            space = ((dy / sigma_space) ** 2 + (dx / sigma_space) ** 2) / 2
+            # With gradients, each offset's weights are computed again on the way back rather than kept.
+            weight, term = checkpoint(_neighbour, guide[here], guide[there], image[there], space, sigma_color,
+                                      use_reentrant=False)
+            norm[here] += weight
+            total[here] += term
+    return total / norm
+
+
+def _neighbour(guide_here: Tensor, guide_there: Tensor, image_there: Tensor, space: float,
+               sigma_color: float) -> tuple[Tensor, Tensor]:
+    distance = ((guide_here - guide_there) / sigma_color).square().sum(-3, keepdim=True)
+    weight = torch.exp(-space - distance / 2)
+    return weight, weight * image_there

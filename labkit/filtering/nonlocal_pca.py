@@ -1,0 +1,125 @@
+"""Patches projected on their principal components: the whole picture's, or those of a sliding window (non-local PCA)."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from labkit.patches import add_patches, aggregate_patches, extract_patches
+from labkit.validation import describe, validate_image, validate_integer, validate_number
+
+VALUES_AT_ONCE = 2 ** 23    # values of patches worked on together: 32 MB in single precision
+
+
+def project_patches(patches: Tensor, *, threshold: float) -> Tensor:
+    """Keep what is large in the basis of the patches' own principal components.
+
+    p̂ = p̄ + Σ_d ρ(⟨p − p̄, v_d⟩) v_d with p̄ the mean patch, v_d the eigenvectors of the patches' covariance and the
+    hard threshold ρ(x) = x if |x| > τ, else 0.
+
+    Parameters
+    ----------
+    patches : (number, D), or (groups, number, D) to treat each group by itself.
+    threshold : τ, in intensity, at least 0.
+
+    Returns
+    -------
+    Tensor of the shape, dtype and device of `patches`.
+
+    Raises
+    ------
+    ValueError : no such tensor, or a negative threshold.
+
+    References
+    ----------
+    Deledalle, Salmon, Dalalyan, "Image denoising with patch based PCA: local versus global", BMVC 2011. Lecture part
+    I, "Non-Local PCA".
+    """
+    if not isinstance(patches, Tensor) or not patches.is_floating_point() or patches.ndim not in (2, 3) \
+            or patches.numel() == 0:
+        raise ValueError(f"patches is {describe(patches)}; expected a floating-point tensor (number, D) or "
+                         "(groups, number, D)")
+    validate_number(threshold, name="threshold", minimum=0)
+    working = patches if patches.dtype == torch.float64 else patches.float()
+    mean = working.mean(dim=-2, keepdim=True)
+    centred = working - mean
+    covariance = centred.mT @ centred / centred.shape[-2]
+    _, basis = torch.linalg.eigh(covariance)
+    coefficients = centred @ basis
+    coefficients = torch.where(coefficients.abs() > threshold, coefficients, 0)
+    return (mean + coefficients @ basis.mT).to(patches.dtype)
+
+
+def pca_filter(image: Tensor, *, patch_size: int = 7, threshold: float) -> Tensor:
+    """Denoise all patches of a picture in one common basis, then average them where they overlap.
+
+    Parameters
+    ----------
+    image : (C, H, W) or (N, C, H, W) float tensor in [0, 1]; a batch is a picture after the other.
+    patch_size : side of a patch, in pixels, at most the smaller side of the picture.
+    threshold : coefficients up to it count as noise, in intensity; 2.75 times the standard deviation of the noise is
+        a good start.
+
+    Returns
+    -------
+    Tensor of the shape, dtype and device of `image`. All C n² values of all patches are in memory at once.
+
+    Raises
+    ------
+    ValueError : a patch that does not fit in the picture, or a negative threshold.
+
+    References
+    ----------
+    Deledalle, Salmon, Dalalyan, BMVC 2011, "patch based global PCA". Lecture part I, "Non-Local PCA".
+    """
+    validate_image(image)
+    validate_number(threshold, name="threshold", minimum=0)
+    height, width = image.shape[-2:]
+    patches = extract_patches(image, patch_size=patch_size)
+    patches = project_patches(patches, threshold=threshold)
+    return aggregate_patches(patches, height=height, width=width, patch_size=patch_size)
+
+
+def nonlocal_pca(image: Tensor, *, sigma: float, patch_size: int = 7, window_size: int = 21,
+                 threshold: float | None = None, stride: int | None = None) -> Tensor:
+    """Denoise the patches of every search window in the basis of that window, then average all of them.
+
+    In each window of the sliding grid: its patches are centred, rotated into their principal components, hard
+    thresholded and rotated back (`project_patches`). A pixel becomes the mean of what all patches of all windows say
+    of it.
+
+    Parameters
+    ----------
+    image : (C, H, W) or (N, C, H, W) float tensor in [0, 1].
+    sigma : standard deviation of the noise, in intensity.
+    patch_size : side of a patch, in pixels, at most the smaller side of the picture.
+    window_size : side of the search window, in pixels, at least `patch_size`; it is cut to the picture's size.
+    threshold : coefficients up to it count as noise; `None` means 2.75 sigma (for 49 values, the largest of as many
+        normal numbers rarely exceeds √(2 ln 49) σ = 2.79 σ).
+    stride : distance between neighbouring windows, in pixels, at most `window_size`; `None` means a third of a window.
+
+    Returns
+    -------
+    Tensor of the shape, dtype and device of `image`.
+
+    Raises
+    ------
+    ValueError : sizes that do not fit, or a negative `sigma` or `threshold`.
+
+    References
+    ----------
+    Deledalle, Salmon, Dalalyan, "Image denoising with patch based PCA: local versus global", BMVC 2011, "patch based
+    local PCA". Lecture part I, "Non-Local PCA".
+    """
+    validate_image(image)
+    validate_number(sigma, name="sigma", minimum=0)
+    validate_integer(patch_size, name="patch_size", minimum=1)
+    validate_integer(window_size, name="window_size", minimum=patch_size)
+    height, width = image.shape[-2:]
+    if patch_size > min(height, width):
+        raise ValueError(f"patch_size is {patch_size} and the image {height}×{width} pixels; expected a patch that "
+                         "lies inside the image")
+    threshold = 2.75 * sigma if threshold is None else threshold
+    stride = max(1, window_size // 3) if stride is None else stride
+    validate_number(threshold, name="threshold", minimum=0)
+    validate_integer(stride, name="stride", minimum=1, maximum=window_size)

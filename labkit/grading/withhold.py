@@ -1,0 +1,255 @@
+"""The copy of labkit that a student's code finds while an exercise is marked: without what the exercise asks for.
+
+Left out are the checks, the grading, the stored results and the compiled kernels. Public functions then take their
+reference path, except those that the exercise withholds: their bodies, and those of private helpers that nothing else
+uses, only say that they are not there. This is to make a mark mean that the student wrote the function, not to keep a
+secret: everybody holds labkit's source, and a copied reference is what the similarity report looks for.
+"""
+
+from __future__ import annotations
+
+import ast
+import functools
+import importlib.abc
+import importlib.util
+import shutil
+import sys
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from types import ModuleType
+
+PACKAGE = Path(__file__).resolve().parent.parent
+_KEPT_OF_CHECKS = ("__init__.py", "answers.py", "fixtures.py")      # what the worker itself runs on
+_KEPT_OF_GRADING = ("__init__.py", "withhold.py", "wire.py", "worker.py")
+_SILENT = '''"""Not there while answers are marked: whatever is called says nothing."""
+
+
+def __getattr__(name):
+    if name.startswith("__"):
+        raise AttributeError(name)
+    return lambda *arguments, **options: None
+'''
+
+
+class Withheld(Exception):
+    """A function was called that the exercise asks the student to write."""
+
+    def __init__(self, name: str):
+        super().__init__(f"{name} is what this exercise asks you to write, so it is not there while your answer is marked")
+
+
+# --- the copy of labkit ---------------------------------------------------------------------------------------------
+
+def write_package(folder: Path, *, withholds: Sequence[str]) -> None:
+    """Make `folder/labkit`, in place of what stands there.
+
+    Raises
+    ------
+    ValueError : a withheld name of labkit's is no function of its.
+    """
+    new = folder / ".labkit"
+    shutil.rmtree(new, ignore_errors=True)
+    for path, content in _package(frozenset(w for w in withholds if w.startswith("labkit."))).items():
+        target = new / path
+        target.parent.mkdir(parents=True, exist_ok=True)
+        target.write_bytes(content)
+    shutil.rmtree(folder / "labkit", ignore_errors=True)
+    new.rename(folder / "labkit")
+
+
+@functools.lru_cache(maxsize=64)
+def _package(withholds: frozenset[str]) -> dict[str, bytes]:
+    """The files of the copy, by their path inside the package."""
+    files = {path: content for path, content in _files().items() if path.parts[0] != "kernels" or path.name == "__init__.py"}
+    sources = _Sources({path: content.decode() for path, content in files.items() if path.suffix == ".py"
+                        and path.parts[0] not in ("checks", "grading", "results")})
+    changed = sources.without(withholds)
+    result = {}
+    for path, content in files.items():
+        part = path.parts[0]
+        if part == "checks" and path.name not in _KEPT_OF_CHECKS or path.as_posix() == "results/__init__.py":
+            content = _SILENT.encode()
+        elif part == "grading" and path.name not in _KEPT_OF_GRADING or part == "results":
+            continue
+        result[path.as_posix()] = changed.get(path, content)
+    return result
+
+
+@functools.cache
+def _files() -> dict[Path, bytes]:
+    """Everything in the package but compiled code, and the pictures and results that a plain install keeps there."""
+    return {path.relative_to(PACKAGE): path.read_bytes() for path in sorted(PACKAGE.rglob("*"))
+            if path.is_file() and "__pycache__" not in path.parts
+            and path.relative_to(PACKAGE).parts[0] not in ("_data", "_results")}
+
+
+@dataclass(frozen=True)
+class _Definition:
+    path: Path
+    name: str
+    node: ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef
+
+
+class _Sources:
+    """labkit's modules as syntax trees, to find a function by the name under which students know it."""
+
+    def __init__(self, sources: dict[Path, str]):
+        self.trees = {path: ast.parse(source) for path, source in sources.items()}
+        self.paths = {self._module(path): path for path in self.trees}
+
+    def without(self, withholds: frozenset[str]) -> dict[Path, bytes]:
+        """The sources that change when those functions lose their bodies."""
+        removed: dict[int, str] = {}
+        touched: set[Path] = set()
+        for qualified in sorted(withholds):
+            found = self.find(qualified)
+            removed[id(found.node)] = qualified
+            touched.add(found.path)
+        for helper in self._helpers(removed):
+            removed[id(helper.node)] = f"{self._module(helper.path)}.{helper.name}"
+            touched.add(helper.path)
+        return {path: ast.unparse(ast.fix_missing_locations(_Emptier(removed).visit(self.trees[path]))).encode() + b"\n"
+                for path in touched}
+
+    def find(self, qualified: str) -> _Definition:
+        """The definition of a function or class, through the imports of the modules that hand it on."""
+        module, name, seen = *qualified.rpartition(".")[::2], set()
+        while (module, name) not in seen:
+            seen.add((module, name))
+            path = self.paths.get(module)
+            for node in self.trees[path].body if path else ():
+                if isinstance(node, (ast.FunctionDef, ast.AsyncFunctionDef, ast.ClassDef)) and node.name == name:
+                    return _Definition(path, name, node)
+                if isinstance(node, ast.ImportFrom):
+                    for alias in node.names:
+                        if (alias.asname or alias.name) == name:
+                            module, name = self._origin(path, node), alias.name
+        raise ValueError(f"{qualified!r} is withheld, but labkit has no such function")
+
+    def _helpers(self, removed: dict[int, str]) -> list[_Definition]:
+        """Private functions that only removed ones use, directly or through one another."""
+        private = [_Definition(path, node.name, node) for path, tree in self.trees.items() for node in tree.body
+                   if isinstance(node, ast.FunctionDef) and node.name.startswith("_") and not node.name.startswith("__")]
+        gone, helpers = set(removed), []
+        while True:
+            used = {name for tree in self.trees.values() for name in _names_outside(tree, gone)}
+            inside = {name for tree in self.trees.values() for node in tree.body if id(node) in gone for name in _names(node)}
+            new = [d for d in private if id(d.node) not in gone and d.name in inside and d.name not in used]
+            if not new:
+                return helpers
+            helpers += new
+            gone.update(id(d.node) for d in new)
+
+    @staticmethod
+    def _module(path: Path) -> str:
+        parts = ("labkit", *path.with_suffix("").parts)
+        return ".".join(parts[:-1] if parts[-1] == "__init__" else parts)
+
+    def _origin(self, path: Path, node: ast.ImportFrom) -> str:
+        if not node.level:
+            return node.module or ""
+        package = self._module(path).split(".")
+        package = package if path.name == "__init__.py" else package[:-1]
+        return ".".join([*package[:len(package) - node.level + 1], *([node.module] if node.module else [])])
+
+
+def _names(tree: ast.AST) -> Iterator[str]:
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Name):
+            yield node.id
+        elif isinstance(node, ast.Attribute):
+            yield node.attr
+
+
+def _names_outside(tree: ast.Module, gone: set[int]) -> Iterator[str]:
+    """The names that a module uses where nothing was removed; a function that calls itself does not count as its user."""
+    for node in tree.body:
+        if id(node) not in gone:
+            own = getattr(node, "name", None)
+            yield from (name for name in _names(node) if name != own)
+
+
+class _Emptier(ast.NodeTransformer):
+    """Replaces the bodies of functions by a sentence; of a class, the bodies of its methods."""
+
+    def __init__(self, removed: dict[int, str]):
+        self.removed = removed
+
+    def visit_FunctionDef(self, node: ast.FunctionDef) -> ast.FunctionDef:
+        name = self.removed.get(id(node))
+        return node if name is None else _emptied(node, name)
+
+    visit_AsyncFunctionDef = visit_FunctionDef
+
+    def visit_ClassDef(self, node: ast.ClassDef) -> ast.ClassDef:
+        name = self.removed.get(id(node))
+        if name is not None:
+            node.body = [_emptied(n, name) if isinstance(n, (ast.FunctionDef, ast.AsyncFunctionDef)) else n for n in node.body]
+        return node
+
+
+def _emptied(node: ast.FunctionDef, name: str) -> ast.FunctionDef:
+    node.body = ast.parse(f"from labkit.grading.withhold import Withheld\nraise Withheld({name!r})").body
+    return node
+
+
+# --- other libraries, inside the worker -----------------------------------------------------------------------------
+
+def withhold_libraries(names: Sequence[str]) -> None:
+    """Make functions of other libraries say that they are not there, now or when their module is imported.
+
+    Whoever asks for them by that name gets the sentence, the library's own code included: what is built on
+    `scipy.ndimage.gaussian_filter` is no answer to "write a Gaussian filter" either.
+    """
+    wanted: dict[str, list[str]] = {}
+    for name in names:
+        if not name.startswith("labkit."):
+            module, _, attribute = name.rpartition(".")
+            wanted.setdefault(module, []).append(attribute)
+    for module in list(wanted):
+        if module in sys.modules:
+            _replace(sys.modules[module], wanted.pop(module))
+    if wanted:
+        sys.meta_path.insert(0, _Withholder(wanted))
+
+
+def _replace(module: ModuleType, attributes: Sequence[str]) -> None:
+    library = module.__name__.partition(".")[0]
+    for attribute in attributes:
+        original = getattr(module, attribute, None)
+        if original is None:
+            continue
+        stub = _stub(f"{module.__name__}.{attribute}")
+        for other in [m for key, m in list(sys.modules.items()) if m is not None and key.partition(".")[0] == library]:
+            for key in [k for k, value in list(vars(other).items()) if value is original]:
+                setattr(other, key, stub)
+        setattr(module, attribute, stub)
+
+
+def _stub(name: str) -> Callable:
+    def withheld(*arguments, **options):
+        raise Withheld(name)
+    withheld.__name__ = withheld.__qualname__ = name.rpartition(".")[2]
+    return withheld
+
+
+class _Withholder(importlib.abc.MetaPathFinder):
+    """Lets a module be imported as ever, and replaces the withheld functions before anyone sees it."""
+
+    def __init__(self, wanted: dict[str, list[str]]):
+        self.wanted = wanted
+
+    def find_spec(self, fullname, path, target=None):
+        if fullname not in self.wanted:
+            return None
+        attributes = self.wanted.pop(fullname)      # popped: the search below comes through here again
+        spec = importlib.util.find_spec(fullname)
+        if spec is not None and spec.loader is not None:
+            execute = spec.loader.exec_module
+
+            def exec_module(module: ModuleType) -> None:
+                execute(module)
+                _replace(module, attributes)
+            spec.loader.exec_module = exec_module
+        return spec

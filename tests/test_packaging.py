@@ -1,0 +1,121 @@
+"""The package as others get it: what it needs, what an installation takes along, what conda and pip are told."""
+
+from __future__ import annotations
+
+import ast
+import importlib.metadata
+import re
+import subprocess
+import sys
+import tomllib
+import zipfile
+from pathlib import Path
+
+import pytest
+import yaml
+from packaging.requirements import Requirement
+
+import labkit
+
+ROOT = Path(__file__).resolve().parent.parent
+PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+EXTRAS = PROJECT["optional-dependencies"]
+CONDA = {"pytorch": "torch", "matplotlib-base": "matplotlib"}
+IMPORTS = {"skimage": "scikit-image", "PIL": "pillow", "yaml": "pyyaml", "IPython": "ipython", "cv2": "opencv-contrib-python-headless",
+           "flip_evaluator": "flip-evaluator", "jupyter_client": "ipykernel",
+           "llvmlite": "numba"}
+
+
+def requirements(texts) -> dict[str, Requirement]:
+    return {requirement.name: requirement for requirement in map(Requirement, texts)}
+
+
+def test_the_version_is_said_once_in_each_place():
+    assert PROJECT["version"] == labkit.__version__ == importlib.metadata.version("labkit")
+
+
+def test_every_requirement_has_a_lower_bound_and_a_reason():
+    text = (ROOT / "pyproject.toml").read_text(encoding="utf-8")
+    for requirement in requirements([*PROJECT["dependencies"], *(r for extra in EXTRAS.values() for r in extra)]).values():
+        assert ">=" in str(requirement.specifier), requirement
+        assert re.search(rf'"{re.escape(requirement.name)}[^"]*",?\s+# \S', text), f"{requirement} has no comment that says what for"
+
+
+def test_conda_and_pip_name_the_same_packages():
+    entries = yaml.safe_load((ROOT / "environment.yml").read_text(encoding="utf-8"))["dependencies"]
+    pip, = (entry["pip"] for entry in entries if isinstance(entry, dict))
+    named = requirements(entry.replace(" ", "") for entry in entries if isinstance(entry, str))
+    named = {CONDA.get(name, name): requirement.specifier for name, requirement in named.items() if name != "pip"}
+    assert named.pop("python") == PROJECT["requires-python"]
+    assert named == {name: requirement.specifier for name, requirement in requirements(PROJECT["dependencies"]).items()}
+    assert pip == ["-e .[metrics]"]
+
+
+def test_the_tested_versions_are_allowed_and_name_everything():
+    lines = (ROOT / "constraints.txt").read_text(encoding="utf-8").splitlines()
+    tested = requirements(line for line in lines if line and not line.startswith("#"))
+    asked = requirements([*PROJECT["dependencies"], *(r for extra in ("metrics", "bench", "dev") for r in EXTRAS[extra])])
+    for name, requirement in asked.items():
+        version, = (str(specifier.version) for specifier in tested[name].specifier)
+        assert requirement.specifier.contains(version), name
+
+
+def third_party_imports(folder: Path) -> set[str]:
+    found = set()
+    for path in folder.rglob("*.py"):
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+            names = [alias.name for alias in node.names] if isinstance(node, ast.Import) else \
+                [node.module] if isinstance(node, ast.ImportFrom) and node.level == 0 else []
+            found |= {name.split(".")[0] for name in names}
+    return {IMPORTS.get(name, name) for name in found if name not in sys.stdlib_module_names and name != "labkit"}
+
+
+def test_whatever_labkit_imports_is_a_requirement():
+    named = requirements([*PROJECT["dependencies"], *EXTRAS["metrics"]])
+    optional = {"lpips", "torchmetrics", "numba-cuda"}     # used where they happen to be
+    assert third_party_imports(ROOT / "labkit") - set(named) - optional == set()
+
+
+@pytest.fixture(scope="session")
+def wheel(tmp_path_factory) -> zipfile.ZipFile:
+    """The wheel that `pip install .` would install."""
+    folder = tmp_path_factory.mktemp("wheel")
+    done = subprocess.run([sys.executable, "-m", "pip", "--disable-pip-version-check", "wheel", "--no-deps", "--no-build-isolation",
+                           "--quiet", "--wheel-dir", str(folder), str(ROOT)], capture_output=True, text=True, timeout=240, check=False)
+    assert done.returncode == 0, done.stderr
+    path, = folder.glob("labkit-*.whl")
+    with zipfile.ZipFile(path) as opened:
+        yield opened
+
+
+def test_an_installation_takes_the_pictures_and_results_along(wheel):
+    names = set(wheel.namelist())
+    for folder, inside in (("data", "labkit/_data"), ("docs/results", "labkit/_results")):
+        files = [path for path in (ROOT / folder).rglob("*") if path.is_file()]
+        assert files
+        assert {f"{inside}/{path.relative_to(ROOT / folder).as_posix()}" for path in files} <= names
+
+
+def test_an_installation_takes_every_module_and_widget_along(wheel):
+    names = set(wheel.namelist())
+    files = [path for path in (ROOT / "labkit").rglob("*") if path.suffix in (".py", ".js", ".css", ".html")]
+    assert {path.relative_to(ROOT).as_posix() for path in files} <= names
+    assert not [name for name in names if name.startswith(("tests/", "solutions/", "notebooks/"))]
+
+
+def test_an_installation_without_the_repository_finds_its_pictures(wheel, tmp_path):
+    wheel.extractall(tmp_path)
+    program = ("import labkit; from labkit import images, results; print(labkit.__file__); print(images.data_folder()); print(results.folder());"
+               " print(images.load('pebbles').shape)")
+    done = subprocess.run([sys.executable, "-c", program], cwd=tmp_path, env={"PYTHONPATH": str(tmp_path)}, capture_output=True, text=True,
+                          timeout=120, check=False)
+    assert done.returncode == 0, done.stderr
+    package, data, stored, _ = done.stdout.splitlines()
+    assert Path(package) == tmp_path / "labkit" / "__init__.py"
+    assert (Path(data), Path(stored)) == (tmp_path / "labkit" / "_data", tmp_path / "labkit" / "_results")
+
+
+def test_importing_labkit_is_quick_and_loads_nothing_heavy():
+    program = "import sys, torch; before = set(sys.modules); import labkit; print([m for m in set(sys.modules) - before if 'labkit' not in m])"
+    done = subprocess.run([sys.executable, "-c", program], cwd=ROOT, capture_output=True, text=True, timeout=120, check=True)
+    assert done.stdout.strip() == "[]"
