@@ -85,7 +85,8 @@ def results(number: Annotated[str, typer.Argument(help="the chapter's number, su
         content = chapter_results.compute(number)
     except ValueError as error:
         _stop(str(error))
-    content = {"date": datetime.date.today().isoformat(), "command": f"labkit results {number}", "profile": runtime.profile(),
+    command = f"labkit results {number}" + (f" --profile {profile}" if profile else "")
+    content = {"date": datetime.date.today().isoformat(), "command": command, "profile": runtime.profile(),
                "machine": doctor.machine(), "versions": doctor.versions(), "seconds": round(time.monotonic() - start), **content}
     path = chapter_results.folder() / f"{number}.json"
     path.write_text(json.dumps(content, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")

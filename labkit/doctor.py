@@ -73,12 +73,15 @@ def report(found: list[Finding] | None = None) -> str:
 def machine() -> str:
     """What kind of machine this is, without its name: cores, memory, GPU, system."""
     import psutil
-    import torch
 
     cores = os.cpu_count() or 1
     parts = [f"{cores} CPU core{'s' if cores > 1 else ''}", f"{psutil.virtual_memory().total / 2**30:.0f} GB of memory"]
-    if torch.cuda.is_available():
-        parts.append(torch.cuda.get_device_name())
+    try:
+        import torch
+
+        parts += [torch.cuda.get_device_name()] if torch.cuda.is_available() else []
+    except (ImportError, OSError):
+        pass    # a torch that cannot be imported is a finding of its own; what is known of the machine stays true
     return f"{', '.join(parts)}, {platform.system()}"
 
 

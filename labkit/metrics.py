@@ -25,7 +25,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from labkit.operators import gradient
-from labkit.patches import extract_patches, squared_distances
+from labkit.patches import patch_positions, squared_distances
 from labkit.runtime import generator
 from labkit.validation import (describe, validate_choice, validate_image, validate_integer, validate_number)
 
@@ -321,8 +321,9 @@ def frechet_distance(features_a: Tensor, features_b: Tensor) -> Tensor:
 
         ‖μ_a − μ_b‖² + tr(Σ_a + Σ_b − 2 (Σ_a^½ Σ_b Σ_a^½)^½),  with unbiased covariances.
 
-    It is the FID when the features are those of Inception, the SIFID when they are the pixels of one feature map; with
-    any other features, say which and do not call it either. Few samples bias it upwards.
+    What is reported as FID is this squared distance for features of Inception, one vector per picture; as SIFID, for
+    the pixels of one picture's feature map. With any other features, say which and use neither name. Few samples bias
+    it upwards.
 
     Parameters
     ----------
@@ -395,18 +396,20 @@ def patch_transport_cost(image: Tensor, reference: Tensor, *, patch_size: int = 
         return torch.stack([patch_transport_cost(a, b, patch_size=patch_size, stride=stride, steps=steps,
                                                  max_patches=max_patches, seed=seed)
                             for a, b in zip(image, reference)])
+    places = [patch_positions(*picture.shape[-2:], patch_size=patch_size, stride=stride)
+              for picture in (image, reference)]
+    if max_patches is not None:
+        places = [place[torch.randperm(len(place), generator=generator(seed))[:max_patches]] for place in places]
+    first, second = map(len, places)
+    if first * second > _LARGEST_MATRIX:
+        raise ValueError(f"the pictures have {first} and {second} patches, {first * second} distances; expected at "
+                         f"most {_LARGEST_MATRIX} (a larger stride, max_patches=8192 or smaller pictures)")
     dtype = torch.promote_types(torch.promote_types(image.dtype, reference.dtype), torch.float32)
     sets = []
-    for picture in (image, reference):
-        patches = extract_patches(picture.detach().to(dtype), patch_size=patch_size, stride=stride)
-        if max_patches is not None and max_patches < len(patches):
-            chosen = torch.randperm(len(patches), generator=generator(seed))[:max_patches]
-            patches = patches[chosen.to(patches.device)]
-        sets.append(patches)
-    if len(sets[0]) * len(sets[1]) > _LARGEST_MATRIX:
-        raise ValueError(f"the pictures have {len(sets[0])} and {len(sets[1])} patches, {len(sets[0]) * len(sets[1])} "
-                         f"distances; expected at most {_LARGEST_MATRIX} (a larger stride, max_patches=8192 or smaller "
-                         "pictures)")
+    for picture, place in zip((image, reference), places):
+        windows = picture.detach().to(dtype).unfold(-2, patch_size, 1).unfold(-2, patch_size, 1)
+        rows, columns = place.to(picture.device).unbind(dim=1)
+        sets.append(windows[:, rows, columns].movedim(1, 0).flatten(1))
     return _semi_dual(squared_distances(*sets), steps=steps).to(image.dtype)
 
 
@@ -493,5 +496,6 @@ def _package(name: str, metric: str) -> ModuleType:
         return importlib.import_module(name)
     except ImportError as error:
         package = name.split(".")[0].replace("_", "-")
+        asked = '"labkit[metrics]"' if package in ("piq", "flip-evaluator") else package
         raise ImportError(f"{metric} is computed by the package {package}, which could not be imported ({error}); "
-                          "`pip install \"labkit[metrics]\"` installs it") from error
+                          f"`pip install {asked}` installs it") from error

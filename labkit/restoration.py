@@ -89,15 +89,16 @@ def smoothed_total_variation(image: Tensor, *, eps: float) -> Tensor:
     """
     validate_image(image)
     validate_number(eps, name="eps", above=0)
-    return (eps ** 2 + gradient(image).square().sum(dim=0)).sqrt().sum(dim=(-3, -2, -1))
+    slopes = gradient(image if image.dtype == torch.float64 else image.float())
+    return (eps ** 2 + slopes.square().sum(dim=0)).sqrt().sum(dim=(-3, -2, -1)).to(image.dtype)
 
 
 def smoothed_total_variation_gradient(image: Tensor, *, eps: float) -> Tensor:
     """∇TV_ε(u) = −div(∇u / √(ε² + ‖∇u‖²)). It is 8/ε-Lipschitz, since ‖∇‖² ≤ 8."""
     validate_image(image)
     validate_number(eps, name="eps", above=0)
-    slopes = gradient(image)
-    return -divergence(slopes / (eps ** 2 + slopes.square().sum(dim=0)).sqrt())
+    slopes = gradient(image if image.dtype == torch.float64 else image.float())
+    return -divergence(slopes / (eps ** 2 + slopes.square().sum(dim=0)).sqrt()).to(image.dtype)
 
 
 def restore_total_variation(observation: Tensor, *, weight: float, eps: float = 0.01, steps: int = 300,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import csv
 import json
 import os
 import re
@@ -316,15 +317,30 @@ def test_a_cell_that_is_added_leaves_the_names_of_the_others_alone(course):
     assert before < set(after) and len(set(after)) == len(after) == len(before) + 2
 
 
-def test_nbgrader_s_own_command_makes_the_same_file(course):
+def nbgrader(course: Chapter, *arguments: str) -> None:
+    """Run an nbgrader command in the course's folder, as an instructor does."""
+    path = os.pathsep.join([str(Path(sys.executable).parent), os.environ["PATH"]])     # nbgrader calls alembic by its bare name
+    done = subprocess.run([sys.executable, "-m", "nbgrader", *arguments], cwd=course.root, env={**os.environ, "PATH": path},
+                          capture_output=True, text=True, timeout=120, check=False)
+    assert done.returncode == 0, done.stderr
+
+
+def test_nbgrader_s_own_commands_make_the_same_file_and_mark_it(course):
     wanted = course.student.read_bytes()
     course.student.unlink()
-    path = os.pathsep.join([str(Path(sys.executable).parent), os.environ["PATH"]])     # nbgrader calls alembic by its bare name
-    done = subprocess.run([sys.executable, "-m", "nbgrader", "generate_assignment", course.name], cwd=course.root,
-                          env={**os.environ, "PATH": path}, capture_output=True, text=True, timeout=120, check=False)
-    assert done.returncode == 0, done.stderr
+    nbgrader(course, "generate_assignment", course.name)
     assert course.student.read_bytes() == wanted
     assert [path.name for path in course.student.parent.iterdir()] == [course.student.name]     # the source stays behind
+
+    for student, work in (("ada", course.solution), ("bob", course.student)):
+        target = course.root / "submitted" / student / course.name / course.student.name
+        target.parent.mkdir(parents=True)
+        shutil.copy(work, target)
+    nbgrader(course, "autograde", course.name)
+    nbgrader(course, "export")
+    with open(course.root / "grades.csv", newline="", encoding="utf-8") as file:
+        marks = {row["student_id"]: float(row["score"]) for row in csv.DictReader(file)}
+    assert marks == {"ada": checks.exercises("filtering")["box_filter"].points, "bob": 0.0}
 
 
 def test_a_notebook_keeps_what_means_something_without_a_kernel(built):

@@ -104,7 +104,7 @@ def test_gradients_flow_through_and_equal_the_adjoint(operator):
     torch.testing.assert_close(image.grad, operator.adjoint(other))
 
 
-@pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device")
+@pytest.mark.cuda
 @pytest.mark.parametrize("operator", INVERTIBLE, ids=repr)
 def test_a_gpu_gives_the_same(operator):
     image = random(3, 24, 36)

@@ -55,15 +55,15 @@ def test_adding_is_the_adjoint_of_extracting(grid, batch):
     assert float((extracted * other).sum()) == pytest.approx(float((image * back).sum()), rel=1e-12)
 
 
-@pytest.mark.parametrize("grid", [g for g in GRIDS if g.get("cover") or g.get("stride", 1) == 1 and g["patch_size"] < 9])
+@pytest.mark.parametrize("grid", [grid for grid in GRIDS if grid.get("cover") or "stride" not in grid])
 @pytest.mark.parametrize("dtype", [torch.float16, torch.float32, torch.float64])
 def test_aggregating_the_patches_of_an_image_gives_it_back(grid, dtype):
     image = random(2, 3, 9, 14, dtype=torch.float64).to(dtype)
     extracted = patches.extract_patches(image, **grid)
     back = patches.aggregate_patches(extracted, height=9, width=14, **grid)
     assert back.dtype == dtype
-    # at most 25 equal values are added up and divided by 25
-    assert (back - image).abs().max() <= 25 * torch.finfo(dtype).eps
+    # at most 54 equal values are added up and divided by 54
+    assert (back - image).abs().max() <= 54 * torch.finfo(dtype).eps
 
 
 @pytest.mark.parametrize("per_value", [False, True])
@@ -95,7 +95,7 @@ def test_weights_of_a_batch_belong_to_its_pictures():
 
 
 def test_pixels_without_a_patch_are_named():
-    rows = patches.extract_patches(random(1, 8, 8), patch_size=3, stride=2)        # the last row and column are left out
+    rows = patches.extract_patches(random(1, 8, 8), patch_size=3, stride=2)      # the last row and column are left out
     with pytest.raises(ValueError, match="15 pixel values of the 8×8 image belong to no patch.*cover=True"):
         patches.aggregate_patches(rows, height=8, width=8, patch_size=3, stride=2)
 
@@ -131,7 +131,7 @@ def test_squared_distances_keep_their_digits_far_from_zero():
     assert shifted.min() >= 0
 
 
-@pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device")
+@pytest.mark.cuda
 @pytest.mark.parametrize("grid", GRIDS[:3])
 def test_a_gpu_gives_the_same(grid):
     rows = patches.extract_patches(random(3, 9, 14).cuda(), **grid)

@@ -241,6 +241,7 @@ def test_super_resolution_beats_the_pseudo_inverse():
 
 CALLS = {"wiener": lambda v: restoration.wiener(v, noise_to_signal=0.1, blur=Blur(gaussian_kernel(sigma=1))),
          "tychonov": lambda v: restoration.tychonov(v, weight=1.0),
+         "slope": lambda v: restoration.smoothed_total_variation_gradient(v, eps=0.5),
          "restore": lambda v: restoration.restore_total_variation(v, weight=0.1, eps=0.1, steps=5),
          "inpaint": lambda v: restoration.inpaint_total_variation(v, mask=torch.ones(1, 9, 12).triu().bool(), steps=5)}
 
@@ -257,7 +258,7 @@ def test_dtype_shape_and_argument_are_kept(name, dtype):
     assert (result.double() - CALLS[name](observation.double())).abs().max() < 10 * torch.finfo(dtype).eps
 
 
-@pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device")
+@pytest.mark.cuda
 @pytest.mark.parametrize("name", CALLS)
 def test_a_gpu_gives_the_same(name):
     observation = random(3, 9, 12)

@@ -206,6 +206,13 @@ def test_whatever_a_reader_s_own_function_does_is_shown_as_text(answer, message)
     assert shown._repr_mimebundle_()
 
 
+def test_a_function_that_writes_into_its_input_spoils_nothing():
+    image = picture()
+    shown = widgets.explore(lambda image, amount: image.mul_(amount), image, alt="Noise.", amount=(0.0, 1.0, 0.5))
+    shown.controls["amount"].value = 1.0
+    assert torch.equal(shown.result, picture()) and torch.equal(image, picture())
+
+
 def test_the_forms_of_a_slider():
     whole = control((1, 9, 3), name="radius")
     real = control((0.2, 8.0, 2.0), name="sigma", label="σ (pixels)")

@@ -45,6 +45,12 @@ class Fixture:
     parameters: dict[str, Any] = field(default_factory=dict)
 
 
+# Kinds of problem that are no exceptions of the student's: their message is a sentence that goes on after "Called with …:",
+# or, where the answer was never called, stands alone.
+SAID_OF_A_CALL = ("Refusal", "Withheld", "TimeLimit", "MemoryLimit", "ProcessLimit", "FileLimit", "OutputLimit", "Crash", "Protocol")
+SAID_ALONE = ("MissingAnswer", "CellFailed", "NotRun")
+
+
 @dataclass(frozen=True)
 class Problem:
     """What went wrong inside the student's code: the exception, and the line of theirs that led to it."""
@@ -91,7 +97,7 @@ def perform(kind: str, student: Any, request: Request) -> Reply:
     except Refusal as refusal:
         value, problem = None, Problem("Refusal", str(refusal))
     except Exception as error:
-        value, problem = None, _problem(error)
+        value, problem = None, problem_of(error)
     seconds = time.perf_counter() - start
     after = tuple(given if isinstance(given, Fixture) else _plain(argument)
                   for given, argument in zip(request.arguments, arguments))
@@ -225,7 +231,7 @@ def _name(value: Any) -> str:
     return "nothing (None)" if value is None else f"{'an' if name[0].lower() in 'aeiou' else 'a'} {name}"
 
 
-def _problem(error: Exception) -> Problem:
+def problem_of(error: BaseException) -> Problem:
     """The exception in the student's words: the last line of their code in the traceback, not one of a library's."""
     libraries = tuple({str(Path(__file__).resolve().parent.parent), sys.prefix, sys.base_prefix, str(Path(torch.__file__).parent)})
     number, line = None, ""

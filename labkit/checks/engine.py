@@ -409,10 +409,12 @@ def _describe(value: Any) -> str:
 
 
 def _describe_problem(problem: Problem, request: Request) -> str:
+    if problem.kind in answers.SAID_ALONE:
+        return problem.message
     call = f"Called with {_describe_call(request.arguments)}: "
-    if problem.kind == "Refusal":
-        return call + problem.message
     where = f" in line {problem.line_number} of your cell, `{problem.line}`" if problem.line else ""
+    if problem.kind in answers.SAID_OF_A_CALL:
+        return f"{call}{problem.message}{where}."
     return f"{call}it stopped with {problem.kind}{where}. Python says: {problem.message or 'nothing more'}"
 
 

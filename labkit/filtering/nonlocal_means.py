@@ -5,9 +5,11 @@ from __future__ import annotations
 import torch
 import torch.nn.functional as F
 from torch import Tensor
+from torch.utils.checkpoint import checkpoint
 
-from labkit import kernels
+from labkit.filtering.linear import as_batch, as_floats, like, runs_kernel
 from labkit.images import pad
+from labkit.kernels import run
 from labkit.validation import validate_choice, validate_image, validate_integer, validate_number
 
 
@@ -28,7 +30,7 @@ def nonlocal_means(image: Tensor, *, patch_size: int = 5, window_size: int = 21,
     h : how fast the weight falls with distance, in intensity, above 0. See Notes.
     sigma : standard deviation of the noise, in intensity; 0 leaves the distances as they are.
     method : `"kernel"` (compiled) or `"reference"` (torch, differentiable). An image that requires a gradient always
-        takes the reference, whose graph holds a few arrays of the picture's size for every pixel of the window.
+        takes the reference.
 
     Returns
     -------
@@ -51,6 +53,20 @@ def nonlocal_means(image: Tensor, *, patch_size: int = 5, window_size: int = 21,
     writes 2ε² for n² C h² and σ = 0.
     """
     validate_image(image)
+    validate_parameters(patch_size, window_size, h, sigma)
+    validate_choice(method, name="method", choices=("kernel", "reference"))
+    if method == "kernel" and runs_kernel(image):
+        batch = as_batch(image)
+        out = torch.empty_like(batch)
+        padded = pad(batch, amount=patch_size // 2, border="reflect")
+        run("nonlocal", "nonlocal_means", padded, out, patch_size, window_size, float(h), float(sigma))
+        return like(out, image)
+    batch = as_floats(image).reshape(-1, *image.shape[-3:])
+    return like(_weighted_mean(batch, patch_size, window_size // 2, h, sigma), image)
+
+
+def validate_parameters(patch_size: int, window_size: int, h: float, sigma: float) -> None:
+    """Refuse what `nonlocal_means` refuses."""
     validate_integer(patch_size, name="patch_size", minimum=1, odd=True)
     validate_integer(window_size, name="window_size", minimum=1, odd=True)
     if window_size < patch_size:
@@ -58,35 +74,27 @@ def nonlocal_means(image: Tensor, *, patch_size: int = 5, window_size: int = 21,
                          "large as the patch")
     validate_number(h, name="h", above=0)
     validate_number(sigma, name="sigma", minimum=0)
-    validate_choice(method, name="method", choices=("kernel", "reference"))
-    batch = image if image.ndim == 4 else image[None]
-    batch = batch if batch.dtype == torch.float64 else batch.float()
-    padded = pad(batch, amount=patch_size // 2, border="reflect")
-    if method == "reference" or (torch.is_grad_enabled() and image.requires_grad):
-        result = _reference(batch, padded, patch_size, window_size // 2, h, sigma)
-    else:
-        result = torch.empty_like(batch, memory_format=torch.contiguous_format)
-        kernels.run("nonlocal", "nonlocal_means", padded.contiguous(), result, patch_size, window_size, h, sigma)
-    return result.to(image.dtype).reshape(image.shape)
 
 
-def _reference(batch: Tensor, padded: Tensor, patch_size: int, reach: int, h: float, sigma: float) -> Tensor:
-    """One offset of the window after the other, for all pixels at once."""
-    height, width = batch.shape[-2:]
-    scale = max(h ** 2, torch.finfo(batch.dtype).tiny)
-    numerator = torch.zeros_like(batch)
-    denominator = torch.zeros_like(batch[:, :1])
-    for dy in range(max(-reach, 1 - height), min(reach, height - 1) + 1):
-        for dx in range(max(-reach, 1 - width), min(reach, width - 1) + 1):
-            rows, columns = _inside(height, dy), _inside(width, dx)     # the pixels x with x + (dy, dx) in the picture
-            rows_y, columns_y = _inside(height, -dy), _inside(width, -dx)               # and those neighbours y
-            difference = (padded[..., _patches(rows, patch_size), _patches(columns, patch_size)]
-                          - padded[..., _patches(rows_y, patch_size), _patches(columns_y, patch_size)])
-            distance = F.avg_pool2d(difference.square().mean(dim=1, keepdim=True), patch_size, stride=1)
-            weight = torch.exp(-(distance - 2 * sigma ** 2).clamp(min=0) / scale)
-            numerator[..., rows, columns] += weight * batch[..., rows_y, columns_y]
-            denominator[..., rows, columns] += weight
-    return numerator / denominator
+def _weighted_mean(image: Tensor, patch_size: int, reach: int, h: float, sigma: float) -> Tensor:
+    """The equation, one offset of the window after the other, for all pixels at once."""
+    height, width = image.shape[-2:]
+    padded = pad(image, amount=patch_size // 2, border="reflect")
+    scale = max(h ** 2, torch.finfo(image.dtype).tiny)
+    total = torch.zeros_like(image)
+    norm = torch.zeros_like(image[:, :1])
+    for dy in range(-min(reach, height - 1), min(reach, height - 1) + 1):
+        for dx in range(-min(reach, width - 1), min(reach, width - 1) + 1):
+            # the pixels x that have y = x + (dy, dx) inside the picture, those y, and the patches of both
+            x, y = (_inside(height, dy), _inside(width, dx)), (_inside(height, -dy), _inside(width, -dx))
+            patches_x, patches_y = (padded[(..., *(slice(s.start, s.stop + patch_size - 1) for s in pixels))]
+                                    for pixels in (x, y))
+            # With gradients, each offset's weights are computed again on the way back rather than kept.
+            weight, term = checkpoint(_neighbour, patches_x, patches_y, image[(..., *y)], patch_size, scale, sigma,
+                                      use_reentrant=False)
+            norm[(..., *x)] += weight
+            total[(..., *x)] += term
+    return total / norm
 
 
 def _inside(side: int, offset: int) -> slice:
@@ -94,6 +102,9 @@ def _inside(side: int, offset: int) -> slice:
     return slice(max(0, -offset), min(side, side - offset))
 
 
-def _patches(pixels: slice, patch_size: int) -> slice:
-    """What the patches around those pixels cover in a picture padded by `patch_size // 2`."""
-    return slice(pixels.start, pixels.stop + patch_size - 1)
+def _neighbour(patches_x: Tensor, patches_y: Tensor, image_y: Tensor, patch_size: int, scale: float,
+               sigma: float) -> tuple[Tensor, Tensor]:
+    squares = (patches_x - patches_y).square().mean(dim=1, keepdim=True)
+    distance = F.avg_pool2d(squares, patch_size, stride=1)
+    weight = torch.exp(-(distance - 2 * sigma ** 2).clamp(min=0) / scale)
+    return weight, weight * image_y

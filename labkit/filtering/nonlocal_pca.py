@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 import torch
 from torch import Tensor
 
@@ -80,7 +82,7 @@ def pca_filter(image: Tensor, *, patch_size: int = 7, threshold: float) -> Tenso
     return aggregate_patches(patches, height=height, width=width, patch_size=patch_size)
 
 
-def nonlocal_pca(image: Tensor, *, sigma: float, patch_size: int = 7, window_size: int = 21,
+def nonlocal_pca(image: Tensor, *, sigma: float, patch_size: int = 7, window_size: int = 32,
                  threshold: float | None = None, stride: int | None = None) -> Tensor:
     """Denoise the patches of every search window in the basis of that window, then average all of them.
 
@@ -94,13 +96,14 @@ def nonlocal_pca(image: Tensor, *, sigma: float, patch_size: int = 7, window_siz
     sigma : standard deviation of the noise, in intensity.
     patch_size : side of a patch, in pixels, at most the smaller side of the picture.
     window_size : side of the search window, in pixels, at least `patch_size`; it is cut to the picture's size.
-    threshold : coefficients up to it count as noise; `None` means 2.75 sigma (for 49 values, the largest of as many
-        normal numbers rarely exceeds √(2 ln 49) σ = 2.79 σ).
+    threshold : coefficients up to it count as noise, in intensity; `None` means √(2 ln D) sigma, which the largest of D
+        normal numbers rarely exceeds: 2.79 sigma for the D = C n² = 49 values of a grey 7 × 7 patch.
     stride : distance between neighbouring windows, in pixels, at most `window_size`; `None` means a third of a window.
 
     Returns
     -------
-    Tensor of the shape, dtype and device of `image`.
+    Tensor of the shape, dtype and device of `image`. Besides a few arrays of that size, 200 MB are in use at most
+    (more only if the patches of a single window are more than 8 million values).
 
     Raises
     ------
@@ -119,7 +122,28 @@ def nonlocal_pca(image: Tensor, *, sigma: float, patch_size: int = 7, window_siz
     if patch_size > min(height, width):
         raise ValueError(f"patch_size is {patch_size} and the image {height}×{width} pixels; expected a patch that "
                          "lies inside the image")
-    threshold = 2.75 * sigma if threshold is None else threshold
+    values = image.shape[-3] * patch_size ** 2
+    threshold = math.sqrt(2 * math.log(values)) * sigma if threshold is None else threshold
     stride = max(1, window_size // 3) if stride is None else stride
     validate_number(threshold, name="threshold", minimum=0)
     validate_integer(stride, name="stride", minimum=1, maximum=window_size)
+
+    side = min(window_size, height, width)
+    stride = min(stride, side)
+    inside = {"height": side, "width": side, "patch_size": patch_size}          # patches in a window
+    band = {"height": side, "width": width, "patch_size": side, "stride": stride, "cover": True}    # windows in a row
+    batch = image if image.ndim == 4 else image[None]
+    batch = batch if batch.dtype == torch.float64 else batch.float()
+    number = (side - patch_size + 1) ** 2
+    once = batch.new_ones(1, number, patch_size ** 2)
+    counted = add_patches(once, **inside).flatten(1)    # how many patches hold each pixel of a window
+    total, count = torch.zeros_like(batch), torch.zeros_like(batch[:1, :1])
+    for top in sorted({*range(0, height - side + 1, stride), height - side}):
+        windows = extract_patches(batch[..., top:top + side, :], patch_size=side, stride=stride, cover=True)
+        projected = []
+        for some in windows.flatten(0, 1).split(max(1, VALUES_AT_ONCE // (number * values))):
+            patches = extract_patches(some.unflatten(1, (-1, side, side)), patch_size=patch_size)
+            projected.append(add_patches(project_patches(patches, threshold=threshold), **inside).flatten(1))
+        total[..., top:top + side, :] += add_patches(torch.cat(projected).view_as(windows), **band)
+        count[..., top:top + side, :] += add_patches(counted.expand(windows.shape[1], -1), **band)
+    return (total / count).to(image.dtype).reshape(image.shape)

@@ -1,18 +1,86 @@
-"""Runs one submission where it can harm nobody, and passes questions to its answers."""
+"""Runs one submission where it can harm nobody, and passes questions to its answers.
+
+    with Sandbox(cells, scratch=folder) as sandbox:
+        with sandbox.exercise("box_filter", kind="function", withholds=("labkit.filtering.box_filter",)) as call:
+            verdict = exercise.judge(call, seed=secret)
+
+A sandbox is one worker process (see `worker`), which imports torch once and forks for each exercise. The check runs here,
+outside: what comes back is data, compared by code that the student's code cannot reach. Questions carry a random number
+that the reply has to repeat, so nothing can be answered before it was asked; a reply that is forged all the same is a
+wrong answer at most, for whoever knew the right one could as well have returned it.
+
+What holds, with bubblewrap and without:
+
+| | bubblewrap | without |
+| --- | --- | --- |
+| time of a call and of an exercise, resident memory, processes, printed text | limited, watched from here | the same |
+| size of a file | limited | limited |
+| number of files, their sum | limited | not limited |
+| the disk | Python, the libraries and the stripped labkit, read-only; a private /tmp | all that the user who grades may read and write |
+| network, other processes, environment | none; none; cleaned | open; visible, can be killed; cleaned |
+| what the code leaves running | ends with the worker's namespace | found as descendants of the worker and killed (on Linux) |
+
+Without bubblewrap a hostile submission can read this user's files, the secret among them, and write into them. Grade
+submissions of people you do not trust with bubblewrap, or in a virtual machine that holds nothing else.
+"""
 
 from __future__ import annotations
 
+import ast
+import errno
+import functools
+import json
+import os
+import secrets
+import select
+import shutil
+import signal
+import site
+import socket
+import struct
+import subprocess
+import sys
+import threading
+import time
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
-from dataclasses import dataclass
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
-from labkit.checks.answers import Reply, Request
+from labkit.checks.answers import Problem, Reply, Request
+from labkit.grading import wire
+from labkit.grading.withhold import PACKAGE, write_package
+
+START_SECONDS = 180.0       # a busy machine with a cold disk takes its time to import torch
+GRACE_SECONDS = 1.0         # between the soft limit, which tells the line that was running, and the end of the process
+LOOK_SECONDS = 0.05         # between two looks at what a worker takes
+PRINTED_BYTES = 100_000     # of what the code printed, kept
+STARTS_PER_EXERCISE = 3     # a child that ended is started anew for the next question, so often
+STARTS_PER_CELL = 5         # cells that end their process are left out the next time; so many are found out
+OPEN_FILES = 256
+
+# What is imported before the forks, where the cells mention it. A fixed list: the parent imports nothing a student names.
+_PRELOADED = {
+    "scipy": ("scipy", "scipy.ndimage"), "skimage": ("skimage", "skimage.util"), "matplotlib": ("matplotlib.pyplot",),
+    "numba": ("numba",), "cv2": ("cv2",), "PIL": ("PIL.Image",), "IPython": ("IPython.display",),
+    "torchvision": ("torchvision",), "widgets": ("anywidget", "ipywidgets"), "images": ("PIL.Image",),
+}
 
 
 @dataclass(frozen=True)
 class Limits:
-    """What one submission may take."""
+    """What the code of one submission may take.
+
+    Attributes
+    ----------
+    call_seconds : for one call of an answer, and for one cell.
+    exercise_seconds : for all calls of an exercise together, and for all cells.
+    memory_bytes : resident memory of all its processes, with what lies in their private /tmp.
+    processes : processes and threads at one time.
+    file_bytes : size of one file. files : their number (with bubblewrap).
+    output_bytes : what it may print; the first `PRINTED_BYTES` are kept.
+    """
 
     call_seconds: float = 20.0
     exercise_seconds: float = 60.0
@@ -25,24 +93,626 @@ class Limits:
 
 @dataclass(frozen=True)
 class Cell:
-    """One code cell of a notebook; `exercise` names the exercise that it answers, if any."""
+    """One code cell, in the order of the notebook; `exercise` names the exercise that it answers, if any."""
 
     source: str
     exercise: str | None = None
 
 
 class Sandbox:
+    """A place for the code of one submission; a context manager, used by one thread.
+
+    Parameters
+    ----------
+    cells : the notebook's code.
+    scratch : a folder for the sandbox's own files, made when it is missing and removed at the end.
+    limits : what the code may take.
+    bubblewrap : `True` insists on it, `False` does without, `None` takes it where it works.
+
+    Attributes
+    ----------
+    printed : what the cells and the answer of the latest exercise printed, its beginning if it is long.
+    uses_bubblewrap : which of the two it is.
+
+    Raises
+    ------
+    RuntimeError : bubblewrap is asked for and does not work here; or the worker does not start, as when torch does not
+        import. Nothing that a submission does raises: it comes back as the `problem` of a reply.
+    """
+
     def __init__(self, cells: Sequence[Cell], *, scratch: Path, limits: Limits = Limits(), bubblewrap: bool | None = None):
-        self.cells, self.scratch, self.limits = tuple(cells), Path(scratch), limits
+        if os.name != "posix":
+            raise RuntimeError("grading needs Linux or macOS; on Windows, use the Windows Subsystem for Linux")
+        trouble = bubblewrap_trouble() if bubblewrap is not False else ""
+        if bubblewrap and trouble:
+            raise RuntimeError(f"bubblewrap was asked for, but {trouble}")
+        self.cells, self.scratch, self.limits = tuple(cells), Path(scratch).resolve(), limits
+        self.uses_bubblewrap = bubblewrap is not False and not trouble
         self.printed = ""
+        self._worker: _Worker | None = None
+        self._left_out: dict[int, Problem] = {}      # cells that ended their process, or took too long
+        self._starts_for_cells = STARTS_PER_CELL
 
     def __enter__(self) -> Sandbox:
+        self.scratch.mkdir(parents=True, exist_ok=True)
         return self
 
     def __exit__(self, *exception: object) -> None:
-        pass
+        self._close_worker()
+        shutil.rmtree(self.scratch, ignore_errors=True)
 
     @contextmanager
-    def exercise(self, name: str, *, kind: str, withholds: Sequence[str]) -> Iterator[Callable[[Request], Reply]]:
-        raise RuntimeError("being written")
-        yield
+    def exercise(self, name: str, *, kind: str, withholds: Sequence[str] = ()) -> Iterator[Callable[[Request], Reply]]:
+        """Execute the cells in a process of their own, and yield the function that calls the answer there.
+
+        Parameters
+        ----------
+        name : of the function that answers. The last cell of that `exercise` that defines it counts; without such a
+            cell, the last definition in the notebook.
+        kind : one of `labkit.checks.answers.KINDS`.
+        withholds : qualified names of functions that the code shall not find.
+        """
+        session = _Session(self, name, kind, tuple(withholds))
+        try:
+            session.begin()
+            yield session.call
+        finally:
+            session.end()
+
+    def _start_child(self, withholds: Sequence[str]) -> _Child:
+        """A fresh child, with nothing of the one before: no process, no file, and the labkit of this exercise."""
+        course = self.scratch / "course"
+        for _ in range(2):
+            if self._worker and not self._worker.kill_children():
+                self._close_worker()
+            course.mkdir(exist_ok=True)
+            write_package(course, withholds=withholds)
+            if self._worker is None:
+                self._worker = _Worker(self.scratch, self.limits, self.uses_bubblewrap, _preload(self.cells))
+            with suppress(_WorkerEnded):      # it could not clean up after the last child, and ended: once more
+                return _Child(self._worker, self.limits)
+            self._close_worker()
+        raise RuntimeError("the grading worker does not start a child")
+
+    def _close_worker(self) -> None:
+        if self._worker:
+            self._worker.kill()
+            self._worker.control.close()
+            self._worker = None
+
+
+# --- one exercise ---------------------------------------------------------------------------------------------------
+
+class _Stopped(Exception):
+    """The child has ended, or will be; `problem` says why in words for the student."""
+
+    def __init__(self, kind: str, message: str):
+        super().__init__(message)
+        self.problem = Problem(kind, message)
+
+
+class _Session:
+    """One exercise of one submission: its child, started anew when a question ended it, and the time that is left."""
+
+    def __init__(self, sandbox: Sandbox, name: str, kind: str, withholds: tuple[str, ...]):
+        self.sandbox, self.limits = sandbox, sandbox.limits
+        self.name, self.kind, self.withholds = name, kind, withholds
+        self.child: _Child | None = None
+        self.starts = STARTS_PER_EXERCISE
+        self.seconds_left = self.limits.exercise_seconds
+        self.problem: Problem | None = None      # the answer to every further question
+        sandbox.printed = ""
+
+    def begin(self) -> None:
+        """Start a child and execute the cells. One that ends the process is left out, here and in later exercises."""
+        self.starts -= 1
+        while True:
+            self._end_child()
+            self.child = self.sandbox._start_child(self.withholds)
+            cell = None
+            try:
+                self.child.ask("begin", self.name, self.kind, list(self.withholds), seconds=START_SECONDS)
+                seconds_left = self.limits.exercise_seconds
+                for cell in range(len(self.sandbox.cells)):
+                    seconds_left -= self._execute(cell, seconds_left)
+                return
+            except _Stopped as stopped:
+                self._end_child()
+                if cell is None or self.sandbox._starts_for_cells == 0:
+                    self.problem = Problem("NotRun", "The cells of this notebook could not be run: " + stopped.problem.message + ".")
+                    return
+                self.sandbox._starts_for_cells -= 1
+                self.sandbox._left_out[cell] = stopped.problem
+
+    def _execute(self, number: int, seconds_left: float) -> float:
+        """Execute a cell in the child, unless it is left out; returns the time it took."""
+        cell, start = self.sandbox.cells[number], time.monotonic()
+        own = cell.exercise == self.name
+        if number in self.sandbox._left_out:
+            self.child.ask("skip", cell.source, own, self.sandbox._left_out[number], seconds=self.limits.call_seconds)
+        elif own or seconds_left > 0:
+            seconds = self.limits.call_seconds if own else min(self.limits.call_seconds, seconds_left)
+            problem = self.child.ask("cell", number + 1, cell.source, own, seconds, seconds=seconds)
+            if isinstance(problem, Problem) and problem.kind == "TimeLimit":
+                self.sandbox._left_out[number] = problem
+        return time.monotonic() - start
+
+    def call(self, request: Request) -> Reply:
+        """Ask the answer one question. Whatever happens comes back as a reply."""
+        if self.child is None and self.problem is None:
+            self.begin()
+        if self.problem:
+            return Reply(problem=self.problem)
+        start, seconds = time.monotonic(), min(self.limits.call_seconds, self.seconds_left)
+        try:
+            reply = self.child.ask("call", request, seconds, seconds=seconds)
+            if not isinstance(reply, Reply):
+                raise _Stopped("Protocol", "its process sent something that is no reply")
+        except _Stopped as stopped:
+            self._end_child()
+            reply = Reply(problem=stopped.problem)
+            if self.starts == 0:
+                self.problem = stopped.problem
+        took = time.monotonic() - start
+        self.seconds_left -= took
+        if self.seconds_left <= 0:
+            self._end_child()
+            self.problem = Problem("TimeLimit", f"the {self.limits.exercise_seconds:.3g} seconds for this exercise are used up")
+        return replace(reply, seconds=took)      # the child's own clock is the student's to set
+
+    def end(self) -> None:
+        self._end_child()
+
+    def _end_child(self) -> None:
+        if self.child:
+            self.child.end()
+            self.sandbox.printed = self.child.printed()
+            self.child = None
+
+
+class _Child:
+    """The process that holds a student's code: one question, one reply, and a watch over what it takes."""
+
+    def __init__(self, worker: _Worker, limits: Limits):
+        self.worker, self.limits = worker, limits
+        self.channel, theirs = socket.socketpair()
+        self.output, their_output = os.pipe()
+        try:
+            worker.fork(theirs.fileno(), their_output)
+        except _WorkerEnded:
+            self.channel.close()
+            os.close(self.output)
+            raise
+        finally:
+            theirs.close()
+            os.close(their_output)
+        self.channel.setblocking(False)
+        os.set_blocking(self.output, False)
+        self.kept, self.count = bytearray(), 0
+        self.verdict: _Stopped | None = None      # why the watch has ended the child
+        self.over = threading.Event()
+        self.watch = threading.Thread(target=self._watch, name="labkit-grading-watch", daemon=True)
+        self.watch.start()
+
+    def ask(self, verb: str, *content: Any, seconds: float) -> Any:
+        """Send a question, and wait for its reply until the soft limit is over and a little longer."""
+        if self._wait(select.POLLIN, time.monotonic()):
+            raise _Stopped("Protocol", "its process sent a reply before it was asked")
+        number, deadline = secrets.randbits(62), time.monotonic() + seconds + GRACE_SECONDS
+        try:
+            self._send(wire.dumps((number, verb, *content)), deadline)
+            message = wire.loads(self._receive(wire.body_length(self._receive(wire.HEADER_BYTES, deadline)), deadline))
+        except wire.WireError as error:
+            raise self.verdict or _Stopped("Protocol", f"its process sent something that is no reply: {error}") from error
+        except TimeoutError as error:
+            raise self.verdict or _Stopped("TimeLimit", f"it was still running after {seconds:.3g} seconds and was stopped") from error
+        except OSError as error:
+            raise self.verdict or _Stopped("Crash", self.worker.last_words()) from error
+        if not (isinstance(message, tuple) and len(message) == 2 and message[0] == number):
+            raise _Stopped("Protocol", "its process answered another question than the one that was asked")
+        return message[1]
+
+    def _send(self, data: bytes, deadline: float) -> None:
+        view = memoryview(data)
+        while view:
+            if not self._wait(select.POLLOUT, deadline):
+                raise TimeoutError
+            view = view[self.channel.send(view):]
+
+    def _receive(self, size: int, deadline: float) -> bytes:
+        data = bytearray()
+        while len(data) < size:
+            if not self._wait(select.POLLIN, deadline):
+                raise TimeoutError
+            part = self.channel.recv(min(size - len(data), 1 << 20))
+            if not part:
+                self.worker.wait(lambda: False, 1.0)
+                raise ConnectionError
+            data += part
+        return bytes(data)
+
+    def _wait(self, event: int, deadline: float) -> bool:
+        """Whether the channel is ready; `ConnectionError` when the child has ended and left nothing to read."""
+        poll = select.poll()
+        poll.register(self.channel, event)
+        poll.register(self.worker.control, select.POLLIN)
+        while True:
+            ready = dict(poll.poll(max(0.0, 1000 * (deadline - time.monotonic()))))
+            if self.channel.fileno() in ready:
+                return True
+            if not ready:
+                return False
+            if self.worker.read_news():
+                raise ConnectionError
+
+    def _watch(self) -> None:
+        """Runs beside: takes what is printed, and looks at memory and processes; ends the child that takes too much."""
+        poll = select.poll()
+        poll.register(self.output, select.POLLIN)
+        next_look = 0.0
+        while not self.over.is_set():
+            if not poll.poll(1000 * LOOK_SECONDS):
+                pass
+            elif not self._take_output():
+                poll.unregister(self.output)
+                self.over.wait(LOOK_SECONDS)
+            if self.count > self.limits.output_bytes:
+                return self._stop("OutputLimit", f"it printed more than {_size(self.limits.output_bytes)} and was stopped")
+            if time.monotonic() >= next_look:
+                tasks, memory, files = self.worker.usage()
+                if memory > self.limits.memory_bytes and tasks <= self.limits.processes:
+                    _, memory, _ = self.worker.usage(exact=True)
+                if tasks > self.limits.processes:
+                    # a fork bomb is faster than a list of its processes: the worker goes with all that is below it
+                    return self._stop("ProcessLimit", f"it started more than {self.limits.processes} processes and threads and was stopped",
+                                      everything=True)
+                if memory > self.limits.memory_bytes:
+                    return self._stop("MemoryLimit", f"it took more than {_size(self.limits.memory_bytes)} of memory and was stopped")
+                if files > self.limits.files:
+                    return self._stop("FileLimit", f"it made more than {self.limits.files} files and was stopped")
+                next_look = time.monotonic() + LOOK_SECONDS
+
+    def _take_output(self) -> bool:
+        try:
+            data = os.read(self.output, 1 << 16)
+        except BlockingIOError:
+            return True
+        self.count += len(data)
+        self.kept += data[:PRINTED_BYTES - len(self.kept)]
+        return bool(data)
+
+    def _stop(self, kind: str, message: str, *, everything: bool = False) -> None:
+        self.verdict = _Stopped(kind, message)
+        if everything or not self.worker.kill_children():
+            self.worker.kill()
+
+    def end(self) -> None:
+        if not self.worker.kill_children():
+            self.worker.kill()
+        self.over.set()
+        self.watch.join()
+        while self.count <= self.limits.output_bytes and select.select([self.output], [], [], 0)[0] and self._take_output():
+            pass
+        self.channel.close()
+        os.close(self.output)
+
+    def printed(self) -> str:
+        return self.kept.decode("utf-8", "replace") + ("\n…" if self.count > len(self.kept) else "")
+
+
+def _size(size: int) -> str:
+    return f"{size / 1e9:.3g} GB" if size >= 1e9 else f"{size / 1e6:.3g} MB"
+
+
+# --- the worker process ---------------------------------------------------------------------------------------------
+
+class _WorkerEnded(Exception):
+    """The worker's parent process is gone."""
+
+
+class _Worker:
+    """The process that imports once and forks: started here, watched from here."""
+
+    def __init__(self, scratch: Path, limits: Limits, bubblewrap: bool, preload: Sequence[str]):
+        self.private = bubblewrap
+        self.control, theirs = socket.socketpair()
+        temporary = Path("/tmp") if bubblewrap else scratch / "temporary"
+        temporary = temporary if bubblewrap else _made(temporary)
+        course = Path("/course") if bubblewrap else scratch / "course"
+        settings = {"temporary": str(temporary), "preload": list(preload), "file_bytes": limits.file_bytes, "open_files": OPEN_FILES}
+        command = [sys.executable, "-P", "-B", "-m", "labkit.grading.worker", str(theirs.fileno()), json.dumps(settings)]
+        filter_fd = _filter_fd() if bubblewrap else None
+        if bubblewrap:
+            command = [*_bubblewrap(scratch / "course", limits, filter_fd), *command]
+        if Path("/proc/self/oom_score_adj").exists():      # when the machine runs out of memory all the same, this goes first
+            command = ["/bin/sh", "-c", 'echo 1000 > /proc/self/oom_score_adj; exec "$@"', "sh", *command]
+        self.log = scratch / "worker.log"
+        with open(self.log, "wb") as log:
+            self.process = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=log, stderr=log,
+                                            pass_fds=[fd for fd in (theirs.fileno(), filter_fd) if fd is not None],
+                                            env=_environment(course, temporary, bubblewrap), cwd="/", start_new_session=True)
+        theirs.close()
+        if filter_fd is not None:
+            os.close(filter_fd)
+        self.news, self.orders, self.forks, self.exit_status, self.ended = b"", 0, 0, None, False
+        self.control.settimeout(START_SECONDS)
+        try:
+            ready = self.control.recv(6)
+        except TimeoutError:
+            ready = b""
+        self.control.setblocking(False)
+        self.pid = self._find_parent() if ready else None
+        if self.pid is None:
+            self.kill()
+            self.control.close()
+            raise RuntimeError("the grading worker did not start: " + (self.log.read_text(errors="replace").strip()[-2000:] or "no reason given"))
+
+    def _find_parent(self) -> int | None:
+        """The worker as the machine knows it: below bubblewrap's own process, which stays outside."""
+        return next(iter(_children(self.process.pid)), None) if self.private else self.process.pid
+
+    def fork(self, channel: int, output: int) -> None:
+        """Have a child made, with these two descriptors; `_WorkerEnded` when the worker is gone."""
+        self.orders, self.exit_status = self.orders + 1, None
+        try:
+            socket.send_fds(self.control, [b"f"], [channel, output])
+        except OSError as error:
+            raise _WorkerEnded from error
+        self.wait(lambda: self.forks == self.orders, START_SECONDS)
+        if self.forks != self.orders:
+            raise _WorkerEnded
+
+    def read_news(self) -> bool:
+        """Take what the worker reports, by the number of the fork; whether the child, or the worker, has ended."""
+        try:
+            data = self.control.recv(4096)
+        except BlockingIOError:
+            return self.exit_status is not None
+        self.ended = self.ended or not data
+        *lines, self.news = (self.news + data).split(b"\n")
+        for what, fork, status in map(bytes.split, lines):
+            if what == b"forked":
+                self.forks = int(fork)
+            elif int(fork) == self.orders:
+                self.exit_status = int(status)
+        return self.ended or self.exit_status is not None
+
+    def wait(self, condition: Callable[[], bool], seconds: float) -> None:
+        """Until the condition holds, the child or the worker has ended, or the time is over."""
+        deadline = time.monotonic() + seconds
+        while not (condition() or self.read_news() or time.monotonic() >= deadline):
+            select.select([self.control], [], [], max(0.0, deadline - time.monotonic()))
+
+    def last_words(self) -> str:
+        """Why the child has ended by itself, for the student."""
+        status = self.exit_status
+        if status is not None and status < 0:
+            with suppress(ValueError):
+                return f"it crashed Python ({signal.strsignal(-status) or signal.Signals(-status).name})"
+        how = f" with exit status {status}" if status is not None else ""
+        return f"it ended the process that runs it{how}, as os._exit() does"
+
+    def usage(self, *, exact: bool = False) -> tuple[int, int, int]:
+        """Processes and threads, bytes of memory, and files of everything below the worker.
+
+        Pages that several processes share since a fork count for each of them, which is quick; `exact` counts them once.
+        """
+        tasks = memory = files = 0
+        for pid in _descendants(self.pid):
+            taken = _taken(pid, exact=exact)
+            tasks, memory = tasks + taken[0], memory + taken[1]
+        for folder in ("tmp", "dev/shm") if self.private else ():
+            with suppress(OSError):      # the namespace is gone
+                room = os.statvfs(f"/proc/{self.pid}/root/{folder}")
+                memory += (room.f_blocks - room.f_bfree) * room.f_frsize
+                files += room.f_files - room.f_ffree
+        return tasks, memory, files
+
+    def kill_children(self) -> bool:
+        """End every process below the worker; `False` when some are still there after a while, or the worker is not."""
+        deadline = time.monotonic() + 3.0
+        while alive := [pid for pid in _descendants(self.pid) if _taken(pid)[0]]:
+            if time.monotonic() > deadline:
+                return False
+            for pid in alive:
+                _kill(pid)
+            time.sleep(0.001)
+        return self.process.poll() is None
+
+    def kill(self) -> None:
+        """End the worker and everything below it. With bubblewrap, the end of its first process ends the namespace."""
+        if self.pid and self.process.poll() is None:
+            if not self.private:
+                self.kill_children()
+            _kill(self.pid)
+        if self.process.poll() is None:
+            self.process.kill()
+        self.process.wait()
+
+
+def _made(folder: Path) -> Path:
+    folder.mkdir(parents=True, exist_ok=True)
+    return folder
+
+
+def _kill(pid: int) -> None:
+    with suppress(ProcessLookupError):
+        os.kill(pid, signal.SIGKILL)
+
+
+def _children(pid: int) -> list[int]:
+    """The children of a process. On Linux the kernel lists them; elsewhere psutil searches all processes."""
+    found: list[int] = []
+    try:
+        for thread in os.listdir(f"/proc/{pid}/task"):
+            with open(f"/proc/{pid}/task/{thread}/children") as file:
+                found += map(int, file.read().split())
+    except (FileNotFoundError, ProcessLookupError):
+        if not _kernel_lists_children():
+            import psutil
+
+            with suppress(psutil.Error):
+                found = [child.pid for child in psutil.Process(pid).children()]
+    return found
+
+
+@functools.cache
+def _kernel_lists_children() -> bool:
+    return Path(f"/proc/self/task/{threading.get_native_id()}/children").exists()
+
+
+def _descendants(pid: int) -> list[int]:
+    found, level = [], [pid]
+    while level:
+        level = [child for parent in level for child in _children(parent)]
+        found += level
+    return found
+
+
+def _taken(pid: int, *, exact: bool = False) -> tuple[int, int]:
+    """Threads of a process and bytes of its own resident memory; (0, 0) when it has ended."""
+    if sys.platform != "linux":
+        return _taken_elsewhere(pid)
+    try:
+        status = _fields(f"/proc/{pid}/status")
+        if status[b"State"].split()[0] in (b"Z", b"X"):
+            return 0, 0
+        sizes = [status.get(name) for name in (b"RssAnon", b"RssShmem", b"VmSwap")]
+        if exact:
+            with suppress(PermissionError, FileNotFoundError):      # the kernel has no such file
+                shares = _fields(f"/proc/{pid}/smaps_rollup")
+                sizes = [shares.get(name) for name in (b"Pss_Anon", b"Pss_Shmem", b"SwapPss")]
+        return int(status[b"Threads"]), 1024 * sum(int(size.split()[0]) for size in sizes if size)
+    except (FileNotFoundError, ProcessLookupError):
+        return 0, 0
+
+
+def _fields(path: str) -> dict[bytes, bytes]:
+    with open(path, "rb") as file:
+        return dict(line.split(b":", 1) for line in file.read().splitlines() if b":" in line)
+
+
+def _taken_elsewhere(pid: int) -> tuple[int, int]:
+    import psutil
+
+    try:
+        process = psutil.Process(pid)
+        return (0, 0) if process.status() == psutil.STATUS_ZOMBIE else (process.num_threads(), process.memory_info().rss)
+    except psutil.Error:
+        return 0, 0
+
+
+# --- bubblewrap -----------------------------------------------------------------------------------------------------
+
+@functools.cache
+def bubblewrap_trouble() -> str:
+    """Why bubblewrap cannot be used here; empty when it can. It is tried once, with everything a worker uses."""
+    if sys.platform != "linux" or shutil.which("bwrap") is None:
+        return "it is not installed (the command `bwrap` of the package bubblewrap, on Linux)"
+    filter_fd = _filter_fd()
+    command = [*_bubblewrap(Path("/usr"), Limits(), filter_fd), sys.executable, "-I", "-S", "-c", "pass"]
+    run = subprocess.run(command, capture_output=True, text=True, stdin=subprocess.DEVNULL, env={},
+                         pass_fds=[] if filter_fd is None else [filter_fd])
+    if filter_fd is not None:
+        os.close(filter_fd)
+    return "" if run.returncode == 0 else f"it does not work here: {run.stderr.strip() or f'exit status {run.returncode}'}"
+
+
+@functools.cache
+def _bubblewrap_options() -> str:
+    return subprocess.run(["bwrap", "--help"], capture_output=True, text=True, stdin=subprocess.DEVNULL).stdout
+
+
+def _bubblewrap(course: Path, limits: Limits, filter_fd: int | None) -> list[str]:
+    """The command that shuts another one away: Python, its libraries and the course can be read, /tmp can be written."""
+    from labkit import images
+
+    command = ["bwrap", "--unshare-all", "--unshare-user", "--uid", "65534", "--gid", "65534", "--hostname", "labkit",
+               "--new-session", "--die-with-parent", "--as-pid-1"]
+    if "--disable-userns" in _bubblewrap_options():      # since 0.8; older ones leave the making of user namespaces open
+        command.append("--disable-userns")
+    if filter_fd is not None:
+        command += ["--seccomp", str(filter_fd)]
+    for folder in ("/bin", "/sbin", "/lib", "/lib32", "/lib64", "/libx32"):
+        if os.path.islink(folder):
+            command += ["--symlink", os.readlink(folder), folder]
+        else:
+            command += ["--ro-bind-try", folder, folder]
+    for entry in ("ld.so.cache", "alternatives", "localtime"):
+        command += ["--ro-bind-try", f"/etc/{entry}", f"/etc/{entry}"]
+    command += _libraries()
+    room = ("--size", str(limits.memory_bytes))
+    # /proc goes read-only as a whole: where root grades, its files under /proc/sys would be writable in the sandbox
+    return [*command, "--proc", "/proc", "--remount-ro", "/proc", "--dev", "/dev", *room, "--tmpfs", "/dev/shm", "--remount-ro", "/dev",
+            *room, "--tmpfs", "/tmp", "--ro-bind", str(course), "/course", "--ro-bind", str(images.data_folder()), "/data",
+            "--remount-ro", "/", "--chdir", "/tmp", "--"]
+
+
+def _filter_fd() -> int | None:
+    """A descriptor from which bubblewrap reads the filter of system calls; `None` on machines it is not written for."""
+    program = _call_filter(os.uname().machine)
+    if program is None:
+        return None
+    read, write = os.pipe()
+    os.write(write, program)
+    os.close(write)
+    return read
+
+
+def _call_filter(machine: str) -> bytes | None:
+    """A seccomp program (classic BPF) that refuses what no exercise needs: memory that belongs to no process, and so is
+    in nobody's account (memfd_create, memfd_secret, shmget), and doors to the kernel (keys, bpf, perf, io_uring, …)."""
+    tables = {      # architecture as the kernel names it; the numbers of the calls
+        "x86_64": (0xC000003E, (319, 447, 29, 101, 248, 249, 250, 298, 310, 311, 321, 323, 425, 426, 427)),
+        "aarch64": (0xC00000B7, (279, 447, 194, 117, 217, 218, 219, 241, 270, 271, 280, 282, 425, 426, 427)),
+    }
+    if machine not in tables:
+        return None
+    architecture, calls = tables[machine]
+    load, equal, at_least, give_back = 0x20, 0x15, 0x35, 0x06
+    allow, refuse = 0x7FFF0000, 0x00050000 | errno.EPERM
+    steps = [(load, 0, 0, 4), (equal, 1, 0, architecture), (give_back, 0, 0, refuse), (load, 0, 0, 0),
+             (at_least, len(calls) + 1, 0, 0x40000000)]      # x32 calls, the same ones under other numbers
+    steps += [(equal, len(calls) - i, 0, call) for i, call in enumerate(calls)]
+    steps += [(give_back, 0, 0, allow), (give_back, 0, 0, refuse)]
+    return b"".join(struct.pack("=HBBI", *step) for step in steps)
+
+
+def _libraries() -> list[str]:
+    """Mounts for Python and what is installed in it, without labkit: neither the package nor the repository it lies in."""
+    wanted = {Path("/usr"), Path(sys.prefix), Path(sys.base_prefix), Path(sys.exec_prefix), Path(sys.base_exec_prefix)}
+    wanted |= {Path(p) for p in sys.path if Path(p).name in ("site-packages", "dist-packages") and Path(p).is_dir()}
+    wanted = {Path(os.path.realpath(p)) for p in wanted} | wanted
+    hidden = {Path(p) / "labkit" for p in (*site.getsitepackages(), site.getusersitepackages())} | {PACKAGE, PACKAGE.parent / "solutions"}
+    if (PACKAGE.parent / "pyproject.toml").is_file():
+        hidden.add(PACKAGE.parent)
+    mounts = []
+    for folder in sorted(wanted | hidden, key=lambda p: (len(p.parts), p)):      # what lies inside is mounted after what it lies in
+        if folder in wanted:
+            mounts += ["--ro-bind", str(folder), str(folder)]
+        elif folder.is_dir() and any(folder.is_relative_to(w) for w in wanted):
+            mounts += ["--tmpfs", str(folder), "--remount-ro", str(folder)]
+    return mounts
+
+
+def _environment(course: Path, temporary: Path, bubblewrap: bool) -> dict[str, str]:
+    """What the code finds in its environment: nothing of ours. One thread each, because workers run side by side."""
+    from labkit import images
+
+    one = {f"{library}_NUM_THREADS": "1" for library in ("OMP", "MKL", "OPENBLAS", "NUMBA", "VECLIB")}
+    return {"PATH": "/usr/bin:/bin", "HOME": str(temporary), "TMPDIR": str(temporary), "USER": "student", "LOGNAME": "student",
+            "LANG": "C.UTF-8", "PYTHONPATH": str(course), "PYTHONDONTWRITEBYTECODE": "1", "MPLBACKEND": "Agg",
+            "LABKIT_DATA": "/data" if bubblewrap else str(images.data_folder()), "LABKIT_PROFILE": "quick",
+            "CUDA_VISIBLE_DEVICES": "", "NUMBA_ENABLE_CUDASIM": "1", **one}
+
+
+def _preload(cells: Sequence[Cell]) -> list[str]:
+    """What the worker imports before it forks: the well-known libraries that the cells mention in their imports."""
+    words: set[str] = set()
+    for cell in cells:
+        with suppress(SyntaxError, ValueError, RecursionError, MemoryError):
+            for node in ast.walk(ast.parse(cell.source)):
+                if isinstance(node, (ast.Import, ast.ImportFrom)):
+                    module = getattr(node, "module", None) or ""
+                    words.update(part for name in (module, *(alias.name for alias in node.names)) for part in name.split("."))
+    return [module for word in sorted(words & _PRELOADED.keys()) for module in _PRELOADED[word]]

@@ -12,7 +12,7 @@ import ast
 import functools
 import importlib.abc
 import importlib.util
-import shutil
+import marshal
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
@@ -42,25 +42,25 @@ class Withheld(Exception):
 # --- the copy of labkit ---------------------------------------------------------------------------------------------
 
 def write_package(folder: Path, *, withholds: Sequence[str]) -> None:
-    """Make `folder/labkit`, in place of what stands there.
+    """Make `folder/labkit`, or turn what stands there into it: from one exercise to the next, few files change.
 
     Raises
     ------
     ValueError : a withheld name of labkit's is no function of its.
     """
-    new = folder / ".labkit"
-    shutil.rmtree(new, ignore_errors=True)
-    for path, content in _package(frozenset(w for w in withholds if w.startswith("labkit."))).items():
-        target = new / path
-        target.parent.mkdir(parents=True, exist_ok=True)
-        target.write_bytes(content)
-    shutil.rmtree(folder / "labkit", ignore_errors=True)
-    new.rename(folder / "labkit")
+    package = _package(frozenset(w for w in withholds if w.startswith("labkit.")))
+    for path in [p for p in folder.rglob("*") if not p.is_dir() and p.relative_to(folder).as_posix() not in package]:
+        path.unlink()
+    for path, content in package.items():
+        target = folder / path
+        if not target.is_file() or target.read_bytes() != content:
+            target.parent.mkdir(parents=True, exist_ok=True)
+            target.write_bytes(content)
 
 
 @functools.lru_cache(maxsize=64)
 def _package(withholds: frozenset[str]) -> dict[str, bytes]:
-    """The files of the copy, by their path inside the package."""
+    """The files of the copy, by their path; each module with its bytecode, because every child imports anew."""
     files = {path: content for path, content in _files().items() if path.parts[0] != "kernels" or path.name == "__init__.py"}
     sources = _Sources({path: content.decode() for path, content in files.items() if path.suffix == ".py"
                         and path.parts[0] not in ("checks", "grading", "results")})
@@ -72,8 +72,18 @@ def _package(withholds: frozenset[str]) -> dict[str, bytes]:
             content = _SILENT.encode()
         elif part == "grading" and path.name not in _KEPT_OF_GRADING or part == "results":
             continue
-        result[path.as_posix()] = changed.get(path, content)
+        content = changed.get(path, content)
+        result[f"labkit/{path.as_posix()}"] = content
+        if path.suffix == ".py":
+            cached = importlib.util.cache_from_source(f"labkit/{path.as_posix()}")
+            result[cached] = _bytecode(content, path.as_posix())
     return result
+
+
+def _bytecode(source: bytes, name: str) -> bytes:
+    """A `.pyc` file that is used without a look at its source (PEP 552)."""
+    code = compile(source, name, "exec", dont_inherit=True)
+    return importlib.util.MAGIC_NUMBER + (0b01).to_bytes(4, "little") + importlib.util.source_hash(source) + marshal.dumps(code)
 
 
 @functools.cache

@@ -20,7 +20,6 @@ import select
 import shutil
 import signal
 import socket
-import struct
 import sys
 import traceback
 import types
@@ -49,7 +48,7 @@ class TimeUp(BaseException):
 
 def main() -> None:
     """`worker CONTROL_FD SETTINGS`, with JSON settings: `temporary` (folder emptied before each exercise), `preload`
-    (modules), `file_bytes`, `open_files`, `private` (whether this process has a namespace of its own)."""
+    (modules), `file_bytes`, `open_files`."""
     control = socket.socket(fileno=int(sys.argv[1]))
     settings = json.loads(sys.argv[2])
     os.nice(5)       # the process that watches the limits goes first
@@ -58,6 +57,8 @@ def main() -> None:
     for name in settings["preload"]:
         with contextlib.suppress(Exception):     # a broken library is the business of the cell that imports it
             importlib.import_module(name)
+    _seed()
+    torch.nn.functional.conv2d(torch.ones(1, 1, 3, 3), torch.ones(1, 1, 3, 3)).exp()      # what torch sets up at first use
     gc.collect()
     gc.freeze()      # the collector does not touch, and so copy, what all children share
     read, write = os.pipe()
@@ -65,26 +66,27 @@ def main() -> None:
     signal.signal(signal.SIGCHLD, lambda *_: None)
     signal.set_wakeup_fd(write, warn_on_full_buffer=False)
     control.sendall(b"ready\n")
-    child = 0
+    child = forks = 0
     while True:
         readable, _, _ = select.select([control, read], [], [])
         if read in readable:
             os.read(read, 4096)
         while (dead := _reap()) is not None:
             if dead[0] == child:
-                control.sendall(f"exited {dead[1]}\n".encode())
+                control.sendall(f"exited {forks} {dead[1]}\n".encode())
         if control in readable:
             order, fds, _, _ = socket.recv_fds(control, 16, 2)
             if not order:
                 os._exit(0)
             _empty(Path(settings["temporary"]))
-            child = os.fork()
+            child, forks = os.fork(), forks + 1
             if child == 0:
                 signal.set_wakeup_fd(-1)
                 signal.signal(signal.SIGCHLD, signal.SIG_DFL)
                 for fd in (control.fileno(), read, write):
                     os.close(fd)
                 _child(*fds, settings)
+            control.sendall(f"forked {forks} 0\n".encode())
             for fd in fds:
                 os.close(fd)
 
@@ -95,6 +97,12 @@ def _prepare_parent() -> None:
         libc.prctl(_PR_SET_DUMPABLE, 0, 0, 0, 0)          # no child can read or steer the parent through /proc
         libc.prctl(_PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)   # what a child leaves behind stays below the parent, to be found
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+
+
+def _seed() -> None:
+    random.seed(0)
+    np.random.seed(0)
+    torch.manual_seed(0)
 
 
 def _reap() -> tuple[int, int] | None:
@@ -123,7 +131,9 @@ def _child(channel: int, output: int, settings: dict) -> None:
     status = 1
     try:
         if sys.platform == "linux":
-            ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0)
+            libc = ctypes.CDLL(None)
+            libc.prctl(_PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0)
+            libc.prctl(_PR_SET_DUMPABLE, 1, 0, 0, 0)     # so that the memory it takes can be read from outside
         os.dup2(output, 1)
         os.dup2(output, 2)
         os.close(output)
@@ -184,9 +194,7 @@ class _Answerer:
             del sys.modules[module]
         sys.modules["__main__"] = self.main
         withhold_libraries(withholds)
-        random.seed(0)
-        np.random.seed(0)
-        torch.manual_seed(0)
+        _seed()
 
     def do_cell(self, number: int, source: str, answers_it: bool, seconds: float) -> Problem | None:
         """Execute a cell. Only what the cell itself defines counts as an answer of its own."""
@@ -199,6 +207,11 @@ class _Answerer:
         elif problem and (answers_it or self.name in source):
             self.failure = problem
         return problem
+
+    def do_skip(self, source: str, answers_it: bool, problem: Problem) -> None:
+        """A cell that is left out, because it ended an earlier process or took too long."""
+        if answers_it or self.name in source:
+            self.failure = problem
 
     def _execute(self, number: int, source: str) -> None:
         path = self.work / f"cell_{number}.py"       # a real file: tracebacks, `inspect` and numba's cache read it
@@ -239,8 +252,9 @@ def _of_cell(problem: Problem) -> Problem:
     if problem.kind == "NotImplementedError":        # the line that the student was to replace
         return problem
     where = f" in line {problem.line_number}, `{problem.line}`" if problem.line else ""
-    said = problem.message if problem.kind == "TimeLimit" else f"it stopped with {problem.kind}{where}: {problem.message}"
-    return Problem("CellFailed", f"The cell with your answer could not be run: {said}")
+    said = f"{problem.message}{where}" if problem.kind in answers.SAID_OF_A_CALL else \
+        f"it stopped with {problem.kind}{where}: {problem.message}"
+    return Problem("CellFailed", f"The cell with your answer could not be run: {said}.")
 
 
 if __name__ == "__main__":

@@ -123,7 +123,8 @@ def _gaussian_row(image, out, weights, rows, columns, gain, column_gain, y):
     wide = np.empty(width + 2 * radius, image.dtype)
     for i in range(width + 2 * radius):
         wide[i] = line[columns[i]] if columns[i] >= 0 else 0
-    line[:] = 0
+    for x in range(width):
+        line[x] = 0
     for k in range(radius):
         _add_two(line, wide[k:], wide[2 * radius - k:], weights[k])
     _add_one(line, wide[radius:], weights[radius])
@@ -188,7 +189,7 @@ def _box_strip(image, out, rows, columns, row_gain, column_gain, start, stop):
             enters, leaves = rows[y + j + side - 1], rows[y + j]
             if enters >= 0:
                 _move(column, image[enters], 1.0)
-            lines[j] = column
+            _copy(lines[j], column)
             if leaves >= 0:
                 _move(column, image[leaves], -1.0)
         _prefix(lines, prefix, columns)
@@ -200,6 +201,12 @@ def _box_strip(image, out, rows, columns, row_gain, column_gain, start, stop):
 def _move(sums, values, sign):
     for x in range(sums.size):
         sums[x] += sign * values[x]
+
+
+@compiled
+def _copy(out, values):
+    for x in range(out.size):
+        out[x] = values[x]
 
 
 @compiled
@@ -265,9 +272,8 @@ def _bilateral(image, guide, out, space, color):
 def _continue_row(image, line, y, radius, outside):
     width = image.shape[2]
     for c in range(image.shape[0]):
-        line[c, :radius] = outside
-        line[c, radius:radius + width] = image[c, y]
-        line[c, radius + width:] = outside
+        for x in range(line.shape[1]):
+            line[c, x] = image[c, y, x - radius] if radius <= x < radius + width else outside
 
 
 @compiled
@@ -283,9 +289,11 @@ def _bilateral_row(image, guide, out, space, color, y):
     for start in range(0, width, BLOCK):
         used = min(BLOCK, width - start)
         n = (used + 15) // 16 * 16
-        norm[:(1 + channels) * BLOCK] = 0
+        for x in range((1 + channels) * BLOCK):
+            norm[x] = 0
         for c in range(guides):
-            centre[c * BLOCK:c * BLOCK + n] = guide[y, c, start + radius:start + radius + n]
+            for x in range(n):
+                centre[c * BLOCK + x] = guide[y, c, start + radius + x]
         for other in range(max(0, y - radius), min(height, y + radius + 1)):
             exponents = space[other - y + radius]
             for k in range(0, exponents.size, 4):                 # column offset k - radius, and the next three
@@ -534,7 +542,7 @@ def _apply_strip(coefficients, guide, out, columns, start, stop):
             for g in range(guides):
                 _means(mean, prefix[k + g], 2 * radius + 1, inside, 0, radius, width, width)
                 _multiply_add(value, mean, guide[g, y])
-            out[c, y] = value
+            _copy(out[c, y], value)
         if y - radius >= 0:
             for k in range(planes):
                 _move(sums[k], coefficients[k, y - radius], -1.0)

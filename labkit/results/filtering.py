@@ -19,14 +19,14 @@ PICTURES = ("astronaut", "camera")
 # The parameters tried for each filter; the best mean PSNR over the two pictures decides.
 GRIDS: dict[str, tuple[Callable[..., Tensor], dict[str, tuple]]] = {
     "box": (filtering.box_filter, {"radius": (1, 2)}),
-    "median": (filtering.median_filter, {"radius": (1, 2)}),
+    "median": (filtering.median_filter, {"radius": (1, 2, 3)}),
     "Gaussian": (filtering.gaussian_filter, {"sigma": (0.7, 0.8, 0.9, 1.0, 1.1, 1.3, 1.6)}),
     "rolling guidance": (filtering.rolling_guidance_filter, {
         "sigma_space": (0.8, 1.0, 1.2, 1.5, 2.0), "sigma_color": (0.1, 0.2, 0.3, 0.45), "iterations": (2, 3, 4)}),
-    "guided": (filtering.guided_filter, {"radius": (2, 3, 4, 6), "eps": (0.005, 0.01, 0.02, 0.03, 0.05)}),
+    "guided": (filtering.guided_filter, {"radius": (1, 2, 3, 4, 6), "eps": (0.01, 0.02, 0.03, 0.05, 0.07, 0.1)}),
     "bilateral": (filtering.bilateral_filter, {"sigma_space": (1.0, 1.5, 2.0, 3.0), "sigma_color": (0.2, 0.3, 0.4, 0.5, 0.6)}),
     "non-local means": (filtering.nonlocal_means, {
-        "patch_size": (3, 5, 7), "window_size": (21,), "h": tuple(k * SIGMA for k in (0.4, 0.5, 0.6, 0.65, 0.7, 0.8)), "sigma": (SIGMA,)}),
+        "patch_size": (3, 5, 7), "window_size": (21,), "h": tuple(k * SIGMA for k in (0.5, 0.6, 0.65, 0.7, 0.8, 0.9, 1.0)), "sigma": (SIGMA,)}),
     "non-local PCA": (filtering.nonlocal_pca, {"sigma": (SIGMA,)}),
 }
 

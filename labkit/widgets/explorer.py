@@ -113,7 +113,7 @@ class Explorer(Still, ipywidgets.VBox):
         """Call the function at the present values and show what it returns."""
         start = time.perf_counter()
         try:
-            result = self._function(self.image, **self.values)
+            result = self._function(self.image.clone(), **self.values)   # a reader's function may write into it
             if isinstance(result, Tensor) and result.is_cuda:
                 torch.cuda.synchronize()
             seconds = time.perf_counter() - start
@@ -125,11 +125,11 @@ class Explorer(Still, ipywidgets.VBox):
             return
         self.error, self.result = None, result
         self.remove_class("labkit-stale")
-        words = {"alt": self._described(self._alt), "caption": self._caption}
+        alt = self._described(self._alt)
         if isinstance(self.picture, Compare):
-            self.picture.show(result, before=self.image, **words)
+            self.picture._put(result, before=self.image, alt=alt)
         else:
-            self.picture.show(result, **words)
+            self.picture._put(result, alt=alt)
         self._message.value = note(f"computed in {1000 * seconds:.0f} ms")
 
     def _receive(self, change: object = None) -> None:
@@ -143,10 +143,12 @@ class Explorer(Still, ipywidgets.VBox):
             return
         name = f"{file['name']} (yours)"
         self._pictures[name] = image
+        self._choice.unobserve(self.redraw, names="value")   # one redraw, and also for the same name again
         self._choice.options = list(self._pictures)
         self._choice.value = name
+        self._choice.observe(self.redraw, names="value")
         self._show_choice()
-        self.redraw()   # the same name again leaves the choice as it was
+        self.redraw()
 
     def _show_choice(self) -> None:
         self._choice.layout.display = "flex" if len(self._pictures) > 1 else "none"

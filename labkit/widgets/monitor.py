@@ -15,7 +15,7 @@ from labkit.validation import validate_image, validate_integer, validate_number
 from labkit.widgets.pictures import Picture
 from labkit.widgets.still import Still, note, words
 
-INTERVAL = 0.2   # seconds between two redraws: smooth to the eye, and under 2 % of a training's time
+INTERVAL = 0.2   # seconds between two redraws, each of which takes about 7 ms at 256×256
 WIDTH, HEIGHT, LEFT, RIGHT, TOP, BOTTOM = 480, 220, 56, 90, 10, 34   # of the chart and its margins, in screen pixels
 COLOURS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7")   # told apart by colour-blind readers (Okabe, Ito 2008) ...
 DASHES = ("", "6 3", "2 3", "8 3 2 3")                   # ... and without any colour; the same for matplotlib:

@@ -10,7 +10,8 @@ import torch
 import traitlets
 from torch import Tensor
 
-from labkit import figures, images
+from labkit import figures
+from labkit.images import to_bytes
 from labkit.validation import validate_image, validate_integer, validate_mask, validate_number
 from labkit.widgets.still import Still
 
@@ -81,7 +82,7 @@ class Picture(_Shown):
                  interactive: bool = True, live: bool = False):
         validate_image(image, channels=(1, 3), batch=False)
         super().__init__(image, alt=alt, caption=caption, scale=scale, interactive=interactive, live=live,
-                         data=images.to_bytes(image))
+                         data=to_bytes(image))
 
     def show(self, image: Tensor, *, pixel: tuple[int, int] | None = None, **words: str) -> None:
         """Show another image, with `pixel` as the chosen one, in a single message to the browser.
@@ -89,7 +90,11 @@ class Picture(_Shown):
         Without `pixel`, the chosen one stays where the size does. `words` may hold a new `alt` and `caption`.
         """
         validate_image(image, channels=(1, 3), batch=False)
-        changes = {**self._measures(image), **words, "data": images.to_bytes(image)}
+        self._put(image, pixel, **words)
+
+    def _put(self, image: Tensor, pixel: tuple[int, int] | None = None, **words: str) -> None:
+        """`show` of an image that has been validated."""
+        changes = {**self._measures(image), **words, "data": to_bytes(image)}
         if pixel is not None or changes["size"] != self.size:
             changes["row"], changes["column"] = pixel or (None, None)
         self.image = image
@@ -127,15 +132,20 @@ class Compare(_Shown):
             validate_image(image, name=name, channels=(1, 3), batch=False)
         self._before_image = before
         super().__init__(after, alt=alt, caption=caption, scale=scale, labels=labels,
-                         before=images.to_bytes(before), after=images.to_bytes(after))
+                         before=to_bytes(before), after=to_bytes(after))
 
     def show(self, after: Tensor, *, before: Tensor | None = None, **words: str) -> None:
         """Show another picture on the right (and on the left); the divider stays. `words`: a new `alt`, `caption`."""
         validate_image(after, name="after", channels=(1, 3), batch=False)
-        changes = {**self._measures(after), **words, "after": images.to_bytes(after)}
-        if before is not None and before is not self._before_image:   # a slider changes the right picture only
+        if before is not None:
             validate_image(before, name="before", channels=(1, 3), batch=False)
-            changes["before"] = images.to_bytes(before)
+        self._put(after, before=before, **words)
+
+    def _put(self, after: Tensor, before: Tensor | None = None, **words: str) -> None:
+        """`show` of images that have been validated."""
+        changes = {**self._measures(after), **words, "after": to_bytes(after)}
+        if before is not None and before is not self._before_image:   # a slider changes the right picture only
+            changes["before"] = to_bytes(before)
             self._before_image = before
         self.image = after
         with self.hold_sync():
@@ -173,7 +183,7 @@ class Brush(_Shown):
                  mask: Tensor | None = None):
         validate_image(image, channels=(1, 3), batch=False)
         validate_integer(radius, name="radius", minimum=0, maximum=40)
-        super().__init__(image, alt=alt, caption=caption, scale=scale, radius=radius, data=images.to_bytes(image),
+        super().__init__(image, alt=alt, caption=caption, scale=scale, radius=radius, data=to_bytes(image),
                          bits=bytes(image.shape[-2] * image.shape[-1]))
         if mask is not None:
             self.mask = mask

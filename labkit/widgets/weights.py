@@ -88,7 +88,7 @@ class WeightsExplorer(Still, ipywidgets.VBox):
         self._message.value = ""
         for name, function in self._functions.items():
             try:
-                weights = function(self.picture.image, *pixel)
+                weights = function(self.picture.image.clone(), *pixel)
                 if not isinstance(weights, Tensor) or tuple(weights.shape) != self.picture.size:
                     raise ValueError(f"{name} returned {describe(weights)}; "
                                      f"expected a tensor of shape {self.picture.size}, a weight for each pixel")

@@ -1,0 +1,457 @@
+"""Finds the chapter and the answers in a notebook, whatever has been done to its cells.
+
+What decides, in this order:
+
+- **Which cell answers an exercise.** Cells that nbgrader's metadata (`grade_id`), the mark `exercise` or the cell's id name
+  for it come first; where none of them defines the function (cells were copied, renamed, or metadata lost), any cell that
+  defines it. The last of them counts, or one below it that defines the function again before its check. Cells that are
+  still as they were released do not.
+- **What it sees.** The notebook as it is above the exercise's check: what stands below the check cannot reach the answer,
+  nor does it in nbgrader. Without a check below the answer, the whole notebook.
+- **What runs.** First only the cells that the answer needs: those that define, change or import a name it uses, and what
+  these need in turn. An unrelated cell that is slow or broken costs nothing. An answer that is not right that way is tried
+  again with everything above its check.
+
+Never run: demonstrations, checks, and given cells, except those that import. Magic and shell lines are taken out, and so are
+imports of `labkit.checks`, which answers have no use for. Line numbers stay as the student sees them.
+"""
+
+from __future__ import annotations
+
+import ast
+import json
+import re
+import warnings
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from functools import lru_cache
+from pathlib import Path
+
+from labkit import checks
+from labkit.checks.engine import Exercise
+from labkit.grading.collect import MOST_NOTEBOOK_BYTES
+from labkit.grading.isolation import Cell
+
+MOST_CELLS = 2_000
+# Python's parser needs seconds for 20 000 characters of `-----…` and minutes for 100 000: longer cells are not analysed
+LONGEST_ANALYSED = 20_000
+MOST_ANALYSED = 200_000
+
+_DEFINITION = re.compile(r"^(?:async\s+def|def|class)\s+(\w+)|^(\w+)\s*=(?!=)", re.MULTILINE)
+_KEPT_CELL_MAGICS = ("%%time", "%%timeit", "%%capture", "%%prun")
+
+
+class NotebookProblem(Exception):
+    """A file that is no notebook; the message is for the student."""
+
+
+@dataclass(frozen=True)
+class Question:
+    """A written answer that a person marks: its name, its points, and what the notebook held before."""
+
+    name: str
+    points: float
+    given: str
+
+
+@dataclass(frozen=True)
+class Assignment:
+    """A chapter as it was released.
+
+    Attributes
+    ----------
+    name : of its notebook, such as `"01_filtering"`. title : such as `"Filtering"`.
+    stubs : the released cell of each exercise. given : every released code cell; `setup` those of them that import.
+    questions : the written answers, by name. hints : the hints of each exercise, as Markdown, by number.
+    """
+
+    name: str
+    title: str
+    stubs: dict[str, str]
+    given: frozenset[str]
+    setup: frozenset[str]
+    demonstrations: frozenset[str]
+    questions: dict[str, Question]
+    hints: dict[str, dict[int, tuple[str, str]]]
+
+    @property
+    def topic(self) -> str:
+        return self.name.split("_", 1)[1]
+
+    @property
+    def number(self) -> str:
+        return self.name.split("_", 1)[0]
+
+    @property
+    def exercises(self) -> dict[str, Exercise]:
+        return checks.exercises(self.topic)
+
+
+@dataclass(frozen=True)
+class Answer:
+    """Where an exercise is answered.
+
+    Attributes
+    ----------
+    cell : index of the cell that defines the function, among `Extracted.cells`. source : its text.
+    needs : indices of the cells that it depends on, itself included. above : of all that stand above its check.
+    """
+
+    cell: int
+    source: str
+    needs: tuple[int, ...]
+    above: tuple[int, ...]
+
+
+@dataclass(frozen=True)
+class Extracted:
+    """What a notebook holds. An exercise is in `answers`, or in `unsolved`, or in `missing` with the reason."""
+
+    assignment: Assignment
+    cells: tuple[Cell, ...]
+    answers: dict[str, Answer]
+    unsolved: tuple[str, ...]
+    missing: dict[str, str]
+    written: dict[str, str]
+    remarks: tuple[str, ...]
+
+
+@dataclass
+class _Cell:
+    """A code cell, before it is known which chapter it belongs to.
+
+    Attributes
+    ----------
+    source : as it is in the notebook. code : what of it may run.
+    exercises, checks : names that its metadata give it. demonstration : whether it is tagged as one.
+    binds : names it defines. touches : these, and names whose object it changes. imports : names it imports.
+    loads : names it uses.
+    """
+
+    source: str
+    code: str
+    exercises: frozenset[str]
+    checks: frozenset[str]
+    demonstration: bool
+    binds: frozenset[str] = frozenset()
+    touches: frozenset[str] = frozenset()
+    imports: frozenset[str] = frozenset()
+    loads: frozenset[str] = frozenset()
+    runs: bool = True
+
+
+# --- the course's side ----------------------------------------------------------------------------------------------
+
+def assignments(course: Path) -> list[Assignment]:
+    """The released chapters of a course that have checks, in their order.
+
+    Raises
+    ------
+    ValueError : the folder holds none.
+    """
+    paths = sorted((Path(course) / "notebooks").glob("[0-9][0-9]_*/*.ipynb"))
+    found = [_assignment(path, path.stat().st_mtime_ns) for path in paths       # read again when they have changed
+             if path.stem == path.parent.name and path.stem.split("_", 1)[1] in checks.CHAPTERS]
+    if not found:
+        raise ValueError(f"{course} holds no released chapter; expected notebooks/01_filtering/01_filtering.ipynb and its like")
+    return found
+
+
+@lru_cache(maxsize=32)
+def _assignment(path: Path, changed: int) -> Assignment:
+    raw, metadata = read_notebook(path)
+    name = path.stem
+    exercises = checks.exercises(name.split("_", 1)[1])
+    stubs, given, setup, demonstrations, questions, hints = {}, set(), set(), set(), {}, {}
+    markdown = ""
+    for cell in raw:
+        source, entry = _source(cell), _entry(cell)
+        if entry.get("grade") and entry.get("solution"):
+            question = str(entry.get("grade_id"))
+            questions[question] = Question(question, float(entry.get("points") or 0), source)
+            continue
+        if cell.get("cell_type") != "code":
+            markdown = source
+            continue
+        given.add(source)
+        for exercise in _names_of(cell)[0] & set(exercises):
+            stubs[exercise], hints[exercise] = source, _hints(markdown)
+        if _demonstrates(cell):
+            demonstrations.add(source)
+        elif re.search(r"^(?:import|from)\s", source, re.MULTILINE):
+            setup.add(source)
+    entry = metadata.get("labkit")
+    title = entry.get("title") if isinstance(entry, dict) else None
+    return Assignment(name, str(title or name.split("_", 1)[1].replace("_", " ").capitalize()), stubs, frozenset(given),
+                      frozenset(setup), frozenset(demonstrations), questions, hints)
+
+
+def _hints(markdown: str) -> dict[int, tuple[str, str]]:
+    """The hints that unfold under an exercise: number, title and text."""
+    found = re.finditer(r"<details>\s*<summary>\s*Hint (\d+)(?::\s*(.*?))?\s*</summary>(.*?)</details>", markdown, re.DOTALL)
+    return {int(match[1]): ((match[2] or "").strip(), match[3].strip()) for match in found}
+
+
+# --- the student's side ---------------------------------------------------------------------------------------------
+
+def read_notebook(path: Path) -> tuple[list[dict], dict]:
+    """Cells and metadata of a notebook file, read without believing anything about it.
+
+    Raises
+    ------
+    NotebookProblem : the file is no notebook.
+    """
+    size = path.stat().st_size
+    if size > MOST_NOTEBOOK_BYTES:
+        raise NotebookProblem(f"it has {size / 1e6:.0f} MB, more than the {MOST_NOTEBOOK_BYTES / 1e6:.0f} MB that are read")
+    content = path.read_bytes()
+    if not content.strip():
+        raise NotebookProblem("the file is empty")
+    try:
+        notebook = json.loads(content.decode("utf-8-sig"))
+    except UnicodeDecodeError:
+        raise NotebookProblem("the file is not a notebook: it is not text") from None
+    except (ValueError, RecursionError):
+        raise NotebookProblem("the file is not a notebook: it is not JSON, or was cut off") from None
+    if not isinstance(notebook, dict):
+        raise NotebookProblem("the file is JSON, but not a notebook")
+    metadata = notebook.get("metadata")
+    cells = notebook.get("cells")
+    if cells is None and isinstance(notebook.get("worksheets"), list):      # the format before 2014
+        cells = [cell for sheet in notebook["worksheets"] if isinstance(sheet, dict) and isinstance(sheet.get("cells"), list)
+                 for cell in sheet["cells"]]
+    if not isinstance(cells, list):
+        raise NotebookProblem("the file is JSON, but not a notebook: it has no cells")
+    return [cell for cell in cells if isinstance(cell, dict)][:MOST_CELLS], metadata if isinstance(metadata, dict) else {}
+
+
+def extract(path: Path, course: Sequence[Assignment]) -> Extracted:
+    """The answers in a notebook.
+
+    Raises
+    ------
+    NotebookProblem : the file is no notebook, or holds no exercise of this course.
+    """
+    raw, metadata = read_notebook(path)
+    cells = _code_cells(raw)
+    named = frozenset().union(*(cell.exercises | cell.checks | cell.binds for cell in cells))
+    assignment = max(course, key=lambda a: (len(named & set(a.exercises)), a.name in path.stem))
+    if not named & set(assignment.exercises):
+        raise NotebookProblem("none of this course's exercises was found in it: is it the right notebook?")
+    for cell in cells:
+        given = cell.source in assignment.given - assignment.setup - set(assignment.stubs.values())
+        cell.demonstration = cell.demonstration or cell.source in assignment.demonstrations
+        cell.runs = not (given or cell.demonstration or cell.checks)
+    remarks = list(_remarks(raw, metadata, assignment))
+    answers, unsolved, missing = {}, [], {}
+    for name in assignment.exercises:
+        found = _find(name, cells, assignment, remarks)
+        if isinstance(found, Answer):
+            answers[name] = found
+        elif found:
+            missing[name] = found
+        else:
+            unsolved.append(name)
+    counted = {answer.cell: name for name, answer in answers.items()}
+    return Extracted(assignment, tuple(Cell(cell.code, counted.get(i)) for i, cell in enumerate(cells)), answers,
+                     tuple(unsolved), missing, _written(raw, assignment), tuple(remarks))
+
+
+def _find(name: str, cells: list[_Cell], assignment: Assignment, remarks: list[str]) -> Answer | str | None:
+    """Where an exercise is answered; why it is not; or `None` where its cell is still as it was released."""
+    stub = assignment.stubs.get(name)
+    marked = [i for i, cell in enumerate(cells) if name in cell.exercises and not cell.demonstration]
+    defining = [i for i, cell in enumerate(cells) if name in cell.binds and cell.runs and cell.source != stub]
+    if not defining:
+        if any(cell.source == stub for cell in cells):
+            return None
+        if any(name in cell.binds and cell.demonstration for cell in cells):
+            return f"{name} is only defined in a demonstration, and those are not run."
+        others = sorted({bound for i in marked for bound in cells[i].binds - cells[i].imports})
+        if others:
+            return f"No cell defines {name}. The cell of this exercise defines {', '.join(others[:5])} instead."
+        return f"No cell defines {name}: its cell was deleted or emptied, or the function renamed."
+    in_marked = [i for i in defining if i in marked]
+    last = (in_marked or defining)[-1]
+    stop = next((i for i, cell in enumerate(cells) if name in cell.checks and i > last), len(cells))
+    winner = max(i for i in defining if i < stop)
+    if len(defining) > 1:
+        remarks.append(f"{len(defining)} cells define {name}; number {defining.index(winner) + 1} of them counts.")
+    if not in_marked:
+        remarks.append(f"{name} was found by its name only: the cell made for it is gone, or still as it was.")
+    above = tuple(i for i, cell in enumerate(cells[:stop]) if cell.runs and cell.source != stub)
+    return Answer(winner, cells[winner].source, _needs(winner, above, cells, assignment), above)
+
+
+def _needs(winner: int, above: tuple[int, ...], cells: list[_Cell], assignment: Assignment) -> tuple[int, ...]:
+    """The cells among `above` that an answer depends on. Given imports always come along."""
+    modules = frozenset().union(*(cells[i].imports for i in above))
+    needed = {winner} | {i for i in above if cells[i].source in assignment.setup}
+    names: frozenset[str] = frozenset()
+    more = set(needed)
+    while more:
+        needed |= more
+        names = names.union(*(cells[i].loads for i in more))
+        more = {i for i in above if i not in needed and names & (cells[i].binds | cells[i].touches - modules)}
+    return tuple(sorted(needed))
+
+
+def _remarks(raw: list[dict], metadata: dict, assignment: Assignment) -> Iterator[str]:
+    for key, entry in (("kernelspec", "language"), ("language_info", "name")):
+        about = metadata.get(key)
+        language = about.get(entry) if isinstance(about, dict) else None
+        if isinstance(language, str) and language.lower() not in ("python", "ipython", ""):
+            yield f"The notebook says that it is written in {language[:40]}; it was read as Python."
+            break
+    for cell in raw:
+        entry = _entry(cell)
+        for name in _names_of(cell)[1] & set(assignment.exercises):
+            if entry.get("points", assignment.exercises[name].points) != assignment.exercises[name].points:
+                yield f"The points written into the notebook for {name} are not those of the course; the course's count."
+
+
+def _written(raw: list[dict], assignment: Assignment) -> dict[str, str]:
+    """The written answers, where they differ from what was released."""
+    found = {}
+    for cell in raw:
+        question = assignment.questions.get(str(_entry(cell).get("grade_id")))
+        if question and _source(cell) and _source(cell) != question.given:
+            found[question.name] = _source(cell)
+    return found
+
+
+# --- cells ----------------------------------------------------------------------------------------------------------
+
+def _code_cells(raw: list[dict]) -> list[_Cell]:
+    cells, budget = [], MOST_ANALYSED
+    for cell in raw:
+        if cell.get("cell_type") != "code":
+            continue
+        source = _source(cell)
+        exercises, checked = _names_of(cell)
+        code, tree = _runnable(source) if len(source) <= min(LONGEST_ANALYSED, budget) else (source, None)
+        budget -= len(source) if tree else 0
+        binds, touches, imports, loads = _names_in(tree) if tree else _words_in(code)
+        called = frozenset(re.findall(r"^check\.(\w+)\(", source, re.MULTILINE))
+        # a check that someone has written an answer into is an answer
+        checked = frozenset() if binds - imports else checked | called
+        cells.append(_Cell(source, code, exercises, checked, _demonstrates(cell), binds, touches, imports, loads))
+    return cells
+
+
+def _source(cell: dict) -> str:
+    """The text of a cell, as text that any file can hold, without the spaces at the ends of its lines."""
+    source = cell.get("source", cell.get("input", ""))
+    if isinstance(source, list):
+        source = "".join(part for part in source if isinstance(part, str))
+    if not isinstance(source, str):
+        return ""
+    source = source.encode("utf-8", "replace").decode("utf-8").replace("\r\n", "\n").replace("\r", "\n")
+    return "\n".join(line.rstrip() for line in source.split("\n")).rstrip("\n")
+
+
+def _metadata(cell: dict) -> dict:
+    return cell["metadata"] if isinstance(cell.get("metadata"), dict) else {}
+
+
+def _entry(cell: dict) -> dict:
+    """nbgrader's entry in a cell's metadata."""
+    entry = _metadata(cell).get("nbgrader")
+    return entry if isinstance(entry, dict) else {}
+
+
+def _demonstrates(cell: dict) -> bool:
+    tags = _metadata(cell).get("tags")
+    return isinstance(tags, list) and "demonstration" in tags
+
+
+def _names_of(cell: dict) -> tuple[frozenset[str], frozenset[str]]:
+    """The exercises that a cell is marked to answer, and those that it is marked to check."""
+    metadata, entry = _metadata(cell), _entry(cell)
+    names = {name for name in (metadata.get("exercise"), entry.get("grade_id"), cell.get("id")) if isinstance(name, str)}
+    checked = {name.removeprefix("check_") for name in names if name.startswith("check_")}
+    if isinstance(metadata.get("check"), str):
+        checked.add(metadata["check"])
+    if entry.get("grade") and not entry.get("solution"):
+        checked |= names
+    return frozenset(() if checked else names), frozenset(checked)
+
+
+def _runnable(source: str) -> tuple[str, ast.Module | None]:
+    """What of a cell may run, on the same lines, and its syntax tree; no tree where there is an error in it."""
+    if source.startswith("%%"):
+        first, _, rest = source.partition("\n")
+        source = "\n" + rest if first.split()[0] in _KEPT_CELL_MAGICS else ""
+    tree = _parse(source)
+    if tree is None:
+        source = re.sub(r"^([ \t]*)(?:\w[\w, ]*=[ \t]*)?[%!?].*$|^([ \t]*)[\w.]+\?{1,2}$", r"\1\2pass", source, flags=re.MULTILINE)
+        tree = _parse(source)
+    if tree is None:
+        return source, None
+    unwanted = [node for node in tree.body if _is_check(node)]
+    if unwanted:
+        lines = source.encode().split(b"\n")
+        for node in reversed(unwanted):
+            first, last = node.lineno - 1, node.end_lineno - 1
+            kept = lines[first][:node.col_offset], lines[last][node.end_col_offset:]
+            lines[first:last + 1] = [kept[0] + b"pass" + kept[1], *[b""] * (last - first)]
+        source = b"\n".join(lines).decode()
+        tree = _parse(source)
+    return source, tree
+
+
+def _parse(source: str) -> ast.Module | None:
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")     # what Python has to say about "\\d" is for the student
+        try:
+            return ast.parse(source)
+        except (SyntaxError, ValueError, RecursionError, MemoryError):
+            return None
+
+
+def _is_check(node: ast.stmt) -> bool:
+    """Whether a statement imports the checks or calls one."""
+    if isinstance(node, ast.Import):
+        return all(alias.name.startswith("labkit.checks") for alias in node.names)
+    if isinstance(node, ast.ImportFrom):
+        return (node.module or "").startswith("labkit.checks") \
+            or node.module == "labkit" and all(alias.name == "checks" for alias in node.names)
+    return isinstance(node, ast.Expr) and isinstance(node.value, ast.Call) and isinstance(node.value.func, ast.Attribute) \
+        and isinstance(node.value.func.value, ast.Name) and node.value.func.value.id == "check"
+
+
+def _names_in(tree: ast.Module) -> tuple[frozenset[str], frozenset[str], frozenset[str], frozenset[str]]:
+    """The names that a cell binds, whose objects it changes, that it imports, and that it uses."""
+    binds, touches, imports = set(), set(), set()
+    waiting: list[ast.AST] = list(tree.body)
+    while waiting:
+        node = waiting.pop()
+        if isinstance(node, (ast.FunctionDef, ast.AsyncFunctionDef, ast.ClassDef)):
+            binds.add(node.name)
+            continue        # what is bound inside stays inside
+        if isinstance(node, (ast.Lambda, ast.ListComp, ast.SetComp, ast.DictComp, ast.GeneratorExp)):
+            continue
+        if isinstance(node, (ast.Import, ast.ImportFrom)):
+            imports |= {(alias.asname or alias.name).split(".")[0] for alias in node.names}
+        elif isinstance(node, ast.Name) and isinstance(node.ctx, (ast.Store, ast.Del)):
+            binds.add(node.id)
+        elif isinstance(node, (ast.Attribute, ast.Subscript)) and isinstance(node.ctx, (ast.Store, ast.Del)):
+            touches.add(_base(node))
+        elif isinstance(node, ast.Expr) and isinstance(node.value, ast.Call) and isinstance(node.value.func, ast.Attribute):
+            touches.add(_base(node.value.func))
+        waiting.extend(ast.iter_child_nodes(node))
+    loads = {node.id for node in ast.walk(tree) if isinstance(node, ast.Name) and isinstance(node.ctx, ast.Load)}
+    return frozenset(binds | imports), frozenset(touches), frozenset(imports), frozenset(loads)
+
+
+def _base(node: ast.expr) -> str:
+    """`a` of `a.b[c].d`; an empty string where there is no name at the bottom."""
+    while isinstance(node, (ast.Attribute, ast.Subscript)):
+        node = node.value
+    return node.id if isinstance(node, ast.Name) else ""
+
+
+def _words_in(code: str) -> tuple[frozenset[str], frozenset[str], frozenset[str], frozenset[str]]:
+    """The same for a cell that cannot be analysed: definitions that start a line, and every word."""
+    binds = frozenset(match[1] or match[2] for match in _DEFINITION.finditer(code))
+    return binds, frozenset(), frozenset(), frozenset(re.findall(r"\b[A-Za-z_]\w*", code[:LONGEST_ANALYSED]))
