@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import json
+import math
 import os
 import sys
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, NoReturn
 
 import typer
 
@@ -93,11 +94,50 @@ def results(number: Annotated[str, typer.Argument(help="the chapter's number, su
     typer.echo(f"Stored in {path} after {content['seconds']} s.")
 
 
+@app.command()
+def bench(chapter: Annotated[str, typer.Argument(help="whose functions to measure")] = "filtering",
+          save: Annotated[Path | None, typer.Option(help="also store the numbers in this JSON file")] = None) -> None:
+    """Measure labkit beside other packages: time, agreement, memory. Takes minutes, on a machine that does nothing else."""
+    import datetime
+    import importlib
+
+    root = _course()
+    folder = root / "tests" / "benchmarks"
+    names = sorted(path.stem for path in (*folder.glob(f"{chapter}.py"), *folder.glob(f"{chapter}_*.py")))
+    if not names:
+        _stop(f"there are no benchmarks called {chapter} in {folder}; they are part of labkit's repository")
+    from labkit import doctor
+
+    sys.path.insert(0, str(root))
+    try:
+        versions = doctor.versions("opencv-contrib-python-headless", "kornia")
+    except ModuleNotFoundError as error:
+        _stop(f"{error.name} is not installed, and labkit is compared with it; install the peers: {doctor.PIP} -e \".[bench]\"")
+    stored = {"date": datetime.date.today().isoformat(), "machine": doctor.machine(), "versions": versions, "tables": {}}
+    typer.echo(f"{stored['date']}, {stored['machine']}\n{', '.join(f'{name} {version}' for name, version in versions.items())}")
+    timing = importlib.import_module("tests.benchmarks.timing")
+    for name in names:
+        module = importlib.import_module(f"tests.benchmarks.{name}")
+        for part in ("rows", "first_calls"):
+            if hasattr(module, part):
+                rows = getattr(module, part)()
+                typer.echo(f"\n### {name}: {part.replace('_', ' ')}\n\n{timing.table(rows)}")
+                stored["tables"][f"{name}.{part}"] = [{key: _plain(value) for key, value in row.items()} for row in rows]
+    if save:
+        save.write_text(json.dumps(stored, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
+        typer.echo(f"\nStored in {save}.")
+
+
 # --- what the commands share ----------------------------------------------------------------------------------------
 
-def _stop(message: str) -> None:
+def _stop(message: str) -> NoReturn:
     typer.echo(message, err=True)
     raise typer.Exit(1)
+
+
+def _plain(value: object) -> object:
+    """A value that JSON knows: an infinite or undefined number becomes a word."""
+    return str(value) if isinstance(value, float) and not math.isfinite(value) else value
 
 
 def _course() -> Path:

@@ -165,6 +165,37 @@ def test_a_profile_that_does_not_exist_is_refused(monkeypatch):
     assert "expected one of 'quick', 'laptop', 'gpu'" in said.output
 
 
+# --- bench ----------------------------------------------------------------------------------------------------------
+
+def bench(folder: Path, *arguments: str) -> subprocess.CompletedProcess:
+    """`labkit bench` in a course whose only benchmark is `toy_speed`."""
+    place = folder / "tests" / "benchmarks"
+    place.mkdir(parents=True)
+    for package in (place, place.parent):
+        (package / "__init__.py").touch()
+    (folder / "notebooks").mkdir()
+    (folder / "notebooks" / "index.ipynb").touch()
+    (place / "timing.py").write_text((ROOT / "tests" / "benchmarks" / "timing.py").read_text(encoding="utf-8"), encoding="utf-8")
+    (place / "toy_speed.py").write_text("def rows():\n    return [{'task': 'box', 'ms': 1.25, 'agreement': float('inf')}]\n", encoding="utf-8")
+    return subprocess.run([sys.executable, "-m", "labkit.cli", "bench", *arguments], cwd=folder, capture_output=True, text=True,
+                          timeout=120, check=False)
+
+
+def test_bench_prints_tables_and_where_they_come_from(tmp_path):
+    said = bench(tmp_path, "toy", "--save", "numbers.json")
+    assert said.returncode == 0, said.stderr
+    assert "| task | ms | agreement |" in said.stdout and "| box | 1.25 | inf |" in said.stdout
+    stored = json.loads((tmp_path / "numbers.json").read_text(encoding="utf-8"))
+    assert stored["tables"] == {"toy_speed.rows": [{"task": "box", "ms": 1.25, "agreement": "inf"}]}
+    assert stored["machine"] == doctor.machine() and f"numba {stored['versions']['numba']}" in said.stdout
+
+
+def test_bench_of_something_unknown_says_so(tmp_path):
+    said = bench(tmp_path, "singing")
+    assert said.returncode == 1
+    assert "no benchmarks called singing" in said.stderr
+
+
 # --- doctor ---------------------------------------------------------------------------------------------------------
 
 def test_doctor_finds_nothing_broken_where_the_tests_run(monkeypatch):

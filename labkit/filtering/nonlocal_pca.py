@@ -1,4 +1,4 @@
-"""Patches projected on their principal components: the whole picture's, or those of a sliding window (non-local PCA)."""
+"""Patches projected on principal components: those of the whole picture, or of a sliding window (non-local PCA)."""
 
 from __future__ import annotations
 

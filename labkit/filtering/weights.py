@@ -58,8 +58,9 @@ def _gaussian(image: Tensor, row: int, column: int, *, sigma: float, radius: int
               border: str = "reflect") -> Tensor:
     validate_number(sigma, name="sigma", minimum=0)
     reach = math.ceil(4 * sigma) if radius is None else radius
-    return _derivative(lambda u, part: gaussian_filter(u, sigma=sigma, radius=radius, border=border, method="reference"),
-                       image, row, column, reach, border)
+    return _derivative(
+        lambda u, part: gaussian_filter(u, sigma=sigma, radius=radius, border=border, method="reference"),
+        image, row, column, reach, border)
 
 
 def _box(image: Tensor, row: int, column: int, *, radius: int, border: str = "reflect") -> Tensor:

@@ -125,7 +125,7 @@ class _Cell:
     source : as it is in the notebook. code : what of it may run.
     exercises, checks : names that its metadata give it. demonstration : whether it is tagged as one.
     binds : names it defines. touches : these, and names whose object it changes. imports : names it imports.
-    loads : names it uses.
+    loads : names it uses. broken : whether it is no Python.
     """
 
     source: str
@@ -137,6 +137,7 @@ class _Cell:
     touches: frozenset[str] = frozenset()
     imports: frozenset[str] = frozenset()
     loads: frozenset[str] = frozenset()
+    broken: bool = False
     runs: bool = True
 
 
@@ -261,7 +262,8 @@ def _find(name: str, cells: list[_Cell], assignment: Assignment, remarks: list[s
     """Where an exercise is answered; why it is not; or `None` where its cell is still as it was released."""
     stub = assignment.stubs.get(name)
     marked = [i for i, cell in enumerate(cells) if name in cell.exercises and not cell.demonstration]
-    defining = [i for i, cell in enumerate(cells) if name in cell.binds and cell.runs and cell.source != stub]
+    defining = [i for i, cell in enumerate(cells) if cell.runs and cell.source != stub
+                and (name in cell.binds or cell.broken and i in marked)]
     if not defining:
         if any(cell.source == stub for cell in cells):
             return None
@@ -335,7 +337,8 @@ def _code_cells(raw: list[dict]) -> list[_Cell]:
         called = frozenset(re.findall(r"^check\.(\w+)\(", source, re.MULTILINE))
         # a check that someone has written an answer into is an answer
         checked = frozenset() if binds - imports else checked | called
-        cells.append(_Cell(source, code, exercises, checked, _demonstrates(cell), binds, touches, imports, loads))
+        cells.append(_Cell(source, code, exercises, checked, _demonstrates(cell), binds, touches, imports, loads,
+                           broken=tree is None))
     return cells
 
 
@@ -382,10 +385,10 @@ def _runnable(source: str) -> tuple[str, ast.Module | None]:
     if source.startswith("%%"):
         first, _, rest = source.partition("\n")
         source = "\n" + rest if first.split()[0] in _KEPT_CELL_MAGICS else ""
-    tree = _parse(source)
+    tree = parse(source)
     if tree is None:
         source = re.sub(r"^([ \t]*)(?:\w[\w, ]*=[ \t]*)?[%!?].*$|^([ \t]*)[\w.]+\?{1,2}$", r"\1\2pass", source, flags=re.MULTILINE)
-        tree = _parse(source)
+        tree = parse(source)
     if tree is None:
         return source, None
     unwanted = [node for node in tree.body if _is_check(node)]
@@ -396,11 +399,12 @@ def _runnable(source: str) -> tuple[str, ast.Module | None]:
             kept = lines[first][:node.col_offset], lines[last][node.end_col_offset:]
             lines[first:last + 1] = [kept[0] + b"pass" + kept[1], *[b""] * (last - first)]
         source = b"\n".join(lines).decode()
-        tree = _parse(source)
+        tree = parse(source)
     return source, tree
 
 
-def _parse(source: str) -> ast.Module | None:
+def parse(source: str) -> ast.Module | None:
+    """The syntax tree of some code of at most `LONGEST_ANALYSED` characters, or `None` where it is no Python."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")     # what Python has to say about "\\d" is for the student
         try:

@@ -13,7 +13,12 @@ from __future__ import annotations
 import math
 
 import numpy as np
-from numba import config, cuda
+from numba import cuda
+
+try:
+    from numba.cuda.core import config          # the package numba-cuda has settings of its own
+except ImportError:
+    from numba import config
 
 # A small picture cannot fill a large device, and a warning about it helps nobody.
 config.CUDA_LOW_OCCUPANCY_WARNINGS = 0
@@ -26,7 +31,7 @@ def _launch(kernel, threads, *arguments):
     kernel[(threads + THREADS - 1) // THREADS, THREADS](*arguments)
 
 
-# Numba's CUDA target does not compile the built-in min and max (0.68).
+# The CUDA target of numba 0.68 itself, without the package numba-cuda, does not compile the built-in min and max.
 @cuda.jit(device=True)
 def _smaller(a, b):
     return a if a < b else b

@@ -22,21 +22,20 @@ from __future__ import annotations
 import math
 
 import numpy as np
-from numba import float32, njit, prange
-from numba.extending import overload
+from numba import njit, prange
+
+from labkit.kernels.filtering_cpu import exp2
 
 TILE_ROWS, TILE_COLUMNS = 32, 256
 RUN = 2048      # weights computed at a time: their buffers stay in the first-level cache
 
-# 2**f ≈ 1 + f (E1 + f (E2 + …)) for |f| <= 1/2, relative error 1e-7 (fitted here by Lawson's reweighted least squares)
-E1, E2, E3, E4, E5 = map(np.float32, (0.693146978, 0.240222421, 0.0555073374, 0.00967151264, 0.00132647271))
-ROUNDER = np.float32(1.5 * 2 ** 23)     # adding it to |z| < 2**22 leaves the nearest integer in the low bits
-SMALLEST = np.float32(-100)             # 2**-100 stands for every smaller weight: no sum notices it
-
-jit = njit(fastmath={"contract"})   # only fused multiply-add: no sum is reordered
+# Only fused multiply-add: no sum is reordered. The cached code of `_nonlocal_means` contains all of these functions and
+# `exp2`, but numba looks for changes in this file alone: after a change of `exp2`, empty the cache.
+jit = njit(fastmath={"contract"})
 
 
-def nonlocal_means(padded: np.ndarray, out: np.ndarray, patch_size: int, window_size: int, h: float, sigma: float) -> None:
+def nonlocal_means(padded: np.ndarray, out: np.ndarray, patch_size: int, window_size: int, h: float,
+                   sigma: float) -> None:
     """Write the non-local means of a batch into `out`.
 
     Parameters
@@ -55,30 +54,10 @@ def nonlocal_means(padded: np.ndarray, out: np.ndarray, patch_size: int, window_
     _nonlocal_means(padded, out, patch_size, window_size // 2, real(free), real(rate))
 
 
-def _power_of_two(z):
-    raise NotImplementedError("compiled code only")
-
-
-@overload(_power_of_two, jit_options={"fastmath": {"contract"}})
-def _typed_power_of_two(z):
-    if z != float32:
-        return lambda z: 2.0 ** z
-
-    def vectorised(z):
-        z = max(z, SMALLEST)
-        shifted = np.float32(z + ROUNDER)
-        f = z - (shifted - ROUNDER)
-        fraction = np.float32(1 + f * (E1 + f * (E2 + f * (E3 + f * (E4 + f * E5)))))
-        exponent = np.int32(shifted.view(np.int32) << np.int32(23))
-        return np.int32(fraction.view(np.int32) + exponent).view(np.float32)
-
-    return vectorised
-
-
 @jit
 def _weights(sums, free, rate):
     for x in range(sums.size):
-        sums[x] = _power_of_two(-rate * max(sums[x] - free, sums.dtype.type(0)))
+        sums[x] = exp2(-rate * max(sums[x] - free, sums.dtype.type(0)))
 
 
 @jit

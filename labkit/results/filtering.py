@@ -75,7 +75,7 @@ def _best(function: Callable[..., Tensor], grid: dict[str, tuple], clean: dict[s
 def _measure(chosen: dict[str, dict], clean: dict[str, Tensor], noisy: dict[str, Tensor], *, repeats: int) -> list[list]:
     rows = [["noisy picture"]]
     for key in clean:
-        rows[0] += [float(metrics.psnr(noisy[key], clean[key])), float(metrics.ssim(noisy[key], clean[key])), 0.0]
+        rows[0] += [float(metrics.psnr(noisy[key], clean[key])), float(metrics.ssim(noisy[key], clean[key])), "–"]
     for name, parameters in chosen.items():
         function, row = GRIDS[name][0], [name]
         for key in clean:
