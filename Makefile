@@ -59,7 +59,7 @@ $(VENV)/installed-student: pyproject.toml constraints.txt | $(BIN)/python
 	$(call pip_install,metrics,$@)
 
 $(VENV)/installed-all: pyproject.toml constraints.txt | $(BIN)/python
-	$(call pip_install,metrics$(comma)bench$(comma)dev,$@ $(VENV)/installed-student)
+	$(call pip_install,metrics$(comma)bench$(comma)cluster$(comma)dev,$@ $(VENV)/installed-student)
 
 
 

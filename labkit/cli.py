@@ -128,6 +128,51 @@ def bench(chapter: Annotated[str, typer.Argument(help="whose functions to measur
         typer.echo(f"\nStored in {save}.")
 
 
+@app.command()
+def grade(submissions: Annotated[Path, typer.Argument(help="a folder of notebooks, or the zip of a learning platform")],
+          out: Annotated[Path, typer.Option(help="the folder for marks and pages")] = Path("GRADES"),
+          jobs: Annotated[int | None, typer.Option(min=1, help="submissions marked at one time; else one for each core")] = None,
+          secret: Annotated[Path | None, typer.Option(help="the file that decides the hidden inputs, made when it is not there; "
+                                                           "else one in your configuration folder")] = None,
+          only: Annotated[list[str] | None, typer.Option(help="chapters to mark, such as 03; else all")] = None,
+          resume: Annotated[bool, typer.Option("--resume", help="keep what an earlier run has marked")] = False,
+          class_list: Annotated[Path | None, typer.Option("--class", help="a CSV file with the columns student, and any of name, email, "
+                                                                          "group, late, moodle_id, canvas_id, login")] = None,
+          scheduler: Annotated[str | None, typer.Option(help="address of a Dask scheduler that spreads the work")] = None,
+          bubblewrap: Annotated[bool | None, typer.Option("--bubblewrap/--no-bubblewrap",
+                                                          help="insist on it, or do without; else it is taken where it works")] = None) -> None:
+    """Mark a class: run every submission shut away, check its answers outside, write marks and feedback pages."""
+    from labkit.grading import batch
+
+    try:
+        done = batch.grade(submissions, out=out, secret=secret or batch.default_secret(), course=_course(), jobs=jobs, scheduler=scheduler,
+                           only=only or (), resume=resume, class_list=class_list, bubblewrap=bubblewrap)
+    except (OSError, ValueError, RuntimeError) as error:
+        _stop(str(error))
+    except KeyboardInterrupt:
+        _stop(f"\nStopped. What is marked is kept: labkit grade {submissions} --out {out} --resume goes on from here.")
+    for remark in done.remarks:
+        typer.echo(f"! {remark}")
+    if not done.rows:
+        _stop(f"No submissions were found in {submissions}.")
+    mean = sum(row.mark for row in done.rows) / len(done.rows)
+    typer.echo(f"{len(done.rows)} students, {done.graded} marked now; mean {mean:.3g} of {done.out_of:g} points.\n"
+               f"Look at {done.folder / 'class.html'}; the marks are in {done.folder / 'grades.csv'}, the pages to hand back in "
+               f"{done.folder / 'feedback'}.")
+
+
+@app.command()
+def release(out: Annotated[Path, typer.Argument(metavar="OUT.zip", help="the zip to write")]) -> None:
+    """Pack the students' version of the course: notebooks, data, labkit, no solutions."""
+    from labkit.grading.release import release
+
+    try:
+        names = release(out, course=_course())
+    except (OSError, ValueError) as error:
+        _stop(str(error))
+    typer.echo(f"{out}: {len(names)} files, {out.stat().st_size / 1e6:.1f} MB.")
+
+
 # --- what the commands share ----------------------------------------------------------------------------------------
 
 def _stop(message: str) -> NoReturn:

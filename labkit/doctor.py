@@ -23,7 +23,7 @@ INDENT = " " * 14
 MARKS = {OK: "✔", MISSING: "○", BROKEN: "✘"}
 BROWSERS = ("chromium", "chromium-browser", "google-chrome", "chrome")
 EXTRAS = {"metrics": "metrics that other packages compute", "bench": "the filters that labkit is compared with",
-          "dev": "the tests", "cuda": "kernels for NVIDIA GPUs"}
+          "cluster": "grading on several machines", "dev": "the tests", "cuda": "kernels for NVIDIA GPUs"}
 PIP = f"{sys.executable} -m pip install"    # a bare pip may belong to another Python
 VERSIONED = ("torch", "torchvision", "numpy", "numba", "scipy", "scikit-image", "pillow")
 

@@ -411,7 +411,8 @@ def test_autoencoder_removes_noise():
 
 def test_autoencoder_refuses_bad_input():
     for options, message in (({"rank": 0}, "rank is 0"), ({"rank": 10}, "rank is 10"),
-                             ({"patch_size": 0}, "patch_size is 0"), ({"activation": "tanh"}, "activation is 'tanh'"), ({"channels": 0}, "channels is 0")):
+                             ({"patch_size": 0}, "patch_size is 0"), ({"activation": "tanh"}, "activation is 'tanh'"),
+                             ({"channels": 0}, "channels is 0")):
         with pytest.raises(ValueError, match=message):
             PatchAutoencoder(**({"patch_size": 3, "rank": 2} | options))
     network = PatchAutoencoder(patch_size=3, rank=2)

@@ -410,6 +410,19 @@ def test_a_folder_without_a_course_says_so(tmp_path, monkeypatch):
         notebooks.find_root(tmp_path)
 
 
+def test_nbval_notices_when_a_solution_does_not_pass_its_check_any_more(course):
+    def run() -> subprocess.CompletedProcess:
+        return subprocess.run([sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "--nbval-lax", "--nbval-current-env", str(course.solution)],
+                              cwd=course.root, capture_output=True, text=True, timeout=120, check=False)
+
+    assert run().returncode == 0
+    notebook = read(course.solution)
+    notebook.cells[2].source = notebook.cells[2].source.replace("count_include_pad=False", "count_include_pad=True")
+    nbformat.write(notebook, course.solution)
+    done = run()
+    assert done.returncode == 1 and "not right yet" in done.stdout and "1 failed" in done.stdout
+
+
 @pytest.mark.parametrize("verdict", [
     Verdict("box_filter", 2, 2.0, "right"),
     Verdict("box_filter", 2.5, 0.75, "wrong", diagnosis=("1 of 3 points is wrong.",), properties=(Property("3 of 4 points", False),)),

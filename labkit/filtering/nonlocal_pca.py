@@ -7,6 +7,7 @@ import math
 import torch
 from torch import Tensor
 
+from labkit.filtering.linear import as_floats, like
 from labkit.patches import add_patches, aggregate_patches, extract_patches
 from labkit.validation import describe, validate_image, validate_integer, validate_number
 
@@ -42,7 +43,7 @@ def project_patches(patches: Tensor, *, threshold: float) -> Tensor:
         raise ValueError(f"patches is {describe(patches)}; expected a floating-point tensor (number, D) or "
                          "(groups, number, D)")
     validate_number(threshold, name="threshold", minimum=0)
-    working = patches if patches.dtype == torch.float64 else patches.float()
+    working = as_floats(patches)
     mean = working.mean(dim=-2, keepdim=True)
     centred = working - mean
     covariance = centred.mT @ centred / centred.shape[-2]
@@ -132,8 +133,7 @@ def nonlocal_pca(image: Tensor, *, sigma: float, patch_size: int = 7, window_siz
     stride = min(stride, side)
     inside = {"height": side, "width": side, "patch_size": patch_size}          # patches in a window
     band = {"height": side, "width": width, "patch_size": side, "stride": stride, "cover": True}    # windows in a row
-    batch = image if image.ndim == 4 else image[None]
-    batch = batch if batch.dtype == torch.float64 else batch.float()
+    batch = as_floats(image).reshape(-1, *image.shape[-3:])
     number = (side - patch_size + 1) ** 2
     once = batch.new_ones(1, number, patch_size ** 2)
     counted = add_patches(once, **inside).flatten(1)    # how many patches hold each pixel of a window
@@ -146,4 +146,4 @@ def nonlocal_pca(image: Tensor, *, sigma: float, patch_size: int = 7, window_siz
             projected.append(add_patches(project_patches(patches, threshold=threshold), **inside).flatten(1))
         total[..., top:top + side, :] += add_patches(torch.cat(projected).view_as(windows), **band)
         count[..., top:top + side, :] += add_patches(counted.expand(windows.shape[1], -1), **band)
-    return (total / count).to(image.dtype).reshape(image.shape)
+    return like(total / count, image)

@@ -207,22 +207,22 @@ def read_notebook(path: Path) -> tuple[list[dict], dict]:
         raise NotebookProblem(f"it has {size / 1e6:.0f} MB, more than the {MOST_NOTEBOOK_BYTES / 1e6:.0f} MB that are read")
     content = path.read_bytes()
     if not content.strip():
-        raise NotebookProblem("the file is empty")
+        raise NotebookProblem("it is empty")
     try:
         notebook = json.loads(content.decode("utf-8-sig"))
     except UnicodeDecodeError:
-        raise NotebookProblem("the file is not a notebook: it is not text") from None
+        raise NotebookProblem("it is not a notebook, not even text") from None
     except (ValueError, RecursionError):
-        raise NotebookProblem("the file is not a notebook: it is not JSON, or was cut off") from None
+        raise NotebookProblem("it is not a notebook (it is not JSON, or was cut off)") from None
     if not isinstance(notebook, dict):
-        raise NotebookProblem("the file is JSON, but not a notebook")
+        raise NotebookProblem("it is JSON, but not a notebook")
     metadata = notebook.get("metadata")
     cells = notebook.get("cells")
     if cells is None and isinstance(notebook.get("worksheets"), list):      # the format before 2014
         cells = [cell for sheet in notebook["worksheets"] if isinstance(sheet, dict) and isinstance(sheet.get("cells"), list)
                  for cell in sheet["cells"]]
     if not isinstance(cells, list):
-        raise NotebookProblem("the file is JSON, but not a notebook: it has no cells")
+        raise NotebookProblem("it is JSON, but not a notebook (it has no cells)")
     return [cell for cell in cells if isinstance(cell, dict)][:MOST_CELLS], metadata if isinstance(metadata, dict) else {}
 
 

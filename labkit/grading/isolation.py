@@ -49,7 +49,7 @@ from pathlib import Path
 from typing import Any
 
 from labkit.checks.answers import Problem, Reply, Request
-from labkit.grading import wire
+from labkit.grading import folders, wire
 from labkit.grading.withhold import PACKAGE, write_package
 
 START_SECONDS = 180.0       # a busy machine with a cold disk takes its time to import torch
@@ -139,7 +139,9 @@ class Sandbox:
 
     def __exit__(self, *exception: object) -> None:
         self._close_worker()
-        shutil.rmtree(self.scratch, ignore_errors=True)
+        with suppress(OSError):
+            folders.empty(self.scratch)
+            self.scratch.rmdir()
 
     @contextmanager
     def exercise(self, name: str, *, kind: str, withholds: Sequence[str] = ()) -> Iterator[Callable[[Request], Reply]]:
@@ -360,14 +362,13 @@ class _Child:
                 return self._stop("OutputLimit", f"it printed more than {_size(self.limits.output_bytes)} and was stopped")
             if time.monotonic() >= next_look:
                 tasks, memory, files = self.worker.usage()
-                if memory > self.limits.memory_bytes and tasks <= self.limits.processes:
-                    _, memory, _ = self.worker.usage(exact=True)
                 if tasks > self.limits.processes:
                     # a fork bomb is faster than a list of its processes: the worker goes with all that is below it
                     return self._stop("ProcessLimit", f"it started more than {self.limits.processes} processes and threads and was stopped",
                                       everything=True)
                 if memory > self.limits.memory_bytes:
-                    return self._stop("MemoryLimit", f"it took more than {_size(self.limits.memory_bytes)} of memory and was stopped")
+                    among = f" in {tasks} processes and threads" if tasks > 1 else ""
+                    return self._stop("MemoryLimit", f"it took more than {_size(self.limits.memory_bytes)} of memory{among} and was stopped")
                 if files > self.limits.files:
                     return self._stop("FileLimit", f"it made more than {self.limits.files} files and was stopped")
                 next_look = time.monotonic() + LOOK_SECONDS
@@ -480,8 +481,8 @@ class _Worker:
     def wait(self, condition: Callable[[], bool], seconds: float) -> None:
         """Until the condition holds, the child or the worker has ended, or the time is over."""
         deadline = time.monotonic() + seconds
-        while not (condition() or self.read_news() or time.monotonic() >= deadline):
-            select.select([self.control], [], [], max(0.0, deadline - time.monotonic()))
+        while not self.read_news() and not condition() and time.monotonic() < deadline:
+            select.select([self.control], [], [], deadline - time.monotonic())
 
     def last_words(self) -> str:
         """Why the child has ended by itself, for the student."""
@@ -492,14 +493,15 @@ class _Worker:
         how = f" with exit status {status}" if status is not None else ""
         return f"it ended the process that runs it{how}, as os._exit() does"
 
-    def usage(self, *, exact: bool = False) -> tuple[int, int, int]:
+    def usage(self) -> tuple[int, int, int]:
         """Processes and threads, bytes of memory, and files of everything below the worker.
 
-        Pages that several processes share since a fork count for each of them, which is quick; `exact` counts them once.
+        Pages that several processes share since a fork count for each of them: to tell them apart takes the kernel
+        milliseconds for every process, and a fork bomb would be faster.
         """
         tasks = memory = files = 0
         for pid in _descendants(self.pid):
-            taken = _taken(pid, exact=exact)
+            taken = _taken(pid)
             tasks, memory = tasks + taken[0], memory + taken[1]
         for folder in ("tmp", "dev/shm") if self.private else ():
             with suppress(OSError):      # the namespace is gone
@@ -569,27 +571,19 @@ def _descendants(pid: int) -> list[int]:
     return found
 
 
-def _taken(pid: int, *, exact: bool = False) -> tuple[int, int]:
+def _taken(pid: int) -> tuple[int, int]:
     """Threads of a process and bytes of its own resident memory; (0, 0) when it has ended."""
     if sys.platform != "linux":
         return _taken_elsewhere(pid)
     try:
-        status = _fields(f"/proc/{pid}/status")
+        with open(f"/proc/{pid}/status", "rb") as file:
+            status = dict(line.split(b":", 1) for line in file.read().splitlines() if b":" in line)
         if status[b"State"].split()[0] in (b"Z", b"X"):
             return 0, 0
         sizes = [status.get(name) for name in (b"RssAnon", b"RssShmem", b"VmSwap")]
-        if exact:
-            with suppress(PermissionError, FileNotFoundError):      # the kernel has no such file
-                shares = _fields(f"/proc/{pid}/smaps_rollup")
-                sizes = [shares.get(name) for name in (b"Pss_Anon", b"Pss_Shmem", b"SwapPss")]
         return int(status[b"Threads"]), 1024 * sum(int(size.split()[0]) for size in sizes if size)
     except (FileNotFoundError, ProcessLookupError):
         return 0, 0
-
-
-def _fields(path: str) -> dict[bytes, bytes]:
-    with open(path, "rb") as file:
-        return dict(line.split(b":", 1) for line in file.read().splitlines() if b":" in line)
 
 
 def _taken_elsewhere(pid: int) -> tuple[int, int]:

@@ -167,19 +167,21 @@ def rows_of(submissions: Sequence[Submission], results: dict[str, dict], items: 
     results : what was found in each submission, by student.
     people : the class list; empty where there is none.
     """
-    remarks = []
+    remarks, unknown = [], []
     listed = {person.student.casefold(): person for person in people}
     rows: dict[str, Row] = {}
     for submission in submissions:
         person = listed.pop(submission.student.casefold(), None)
         if people and person is None:
-            remarks.append(f"{submission.student} has handed in something, but is not in the class list.")
+            unknown.append(submission.student)
         known = person or Person(submission.student)
         row = Row(Person(submission.student, known.name, known.email, known.group, known.late,
                          known.moodle_id or submission.moodle_id, known.canvas_id or submission.canvas_id, known.login))
         row.result = results[submission.student]
         row.remarks = [*submission.remarks, *row.result.get("remarks", ())]
         rows[submission.student] = row
+    if unknown:
+        remarks.append(f"Not in the class list: {', '.join(unknown)}.")
     for person in listed.values():
         rows[person.student] = Row(person, remarks=["Nothing was handed in."])
     for row in rows.values():

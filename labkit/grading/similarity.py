@@ -14,8 +14,8 @@ import importlib
 import inspect
 import math
 import re
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Collection, Iterator, Sequence
+from dataclasses import dataclass, replace
 from functools import lru_cache
 from pathlib import Path
 
@@ -31,7 +31,8 @@ MOST_REPORTED = 300     # pairs, the most alike first
 class Pair:
     """Two answers to one exercise. `second` is another student, or names where the code was published.
 
-    `similarity` runs from 0 to 1; `identical` means that nothing but names of variables, comments and layout differs.
+    `similarity` runs from 0 to 1; `identical` means that nothing but names of variables, comments and layout differs;
+    `both_wrong` that neither answer is right, so that they share a mistake.
     """
 
     exercise: str
@@ -40,6 +41,7 @@ class Pair:
     similarity: float
     identical: bool
     published: bool = False
+    both_wrong: bool = False
 
 
 @dataclass(frozen=True)
@@ -51,22 +53,28 @@ class Shape:
 
 
 def compare(answers: dict[str, dict[str, str]], assignment: Assignment, course: Path | None,
-            same: dict[str, str] | None = None) -> list[Pair]:
+            same: dict[str, str] | None = None, wrong: Collection[tuple[str, str]] = ()) -> list[Pair]:
     """The notable pairs in one chapter, the most alike first.
+
+    An answer that is identical to published code is compared with that only: that two students both took the solution
+    says nothing about the two.
 
     Parameters
     ----------
     answers : the source of each answer, by exercise and student.
     course : the course's folder, where `solutions` are looked for.
     same : groups, by student; members of a group are not compared.
+    wrong : exercise and student of the answers that are not right.
     """
     pairs: list[Pair] = []
     for exercise, sources in answers.items():
         shapes = {student: shape for student, source in sources.items() if (shape := shape_of(source)) and len(shape.nodes) >= SMALLEST}
-        pairs += _between(exercise, shapes, same or {})
         known = published(assignment, exercise, course)
-        pairs += [pair for student, shape in shapes.items() if (pair := _beside(exercise, student, shape, known))]
-    pairs.sort(key=lambda p: (-p.identical, -p.similarity, p.exercise, p.first, p.second))
+        beside = [pair for student, shape in shapes.items() if (pair := _beside(exercise, student, shape, known))]
+        taken = {pair.first for pair in beside if pair.identical}
+        between = _between(exercise, {s: shape for s, shape in shapes.items() if s not in taken}, same or {})
+        pairs += [replace(p, both_wrong=(exercise, p.first) in wrong and (exercise, p.second) in wrong) for p in between] + beside
+    pairs.sort(key=lambda p: (-p.identical, -p.both_wrong, -p.similarity, p.exercise, p.first, p.second))
     return pairs
 
 
@@ -208,10 +216,12 @@ def _hash(text: str) -> int:
 
 
 def most_alike(pairs: Sequence[Pair]) -> list[tuple[str, str, list[Pair]]]:
-    """The pairs of students, those first that share most: identical answers, then the sum of similarities."""
+    """The pairs of students, those first that share most: identical mistakes, identical answers, the sum of similarities."""
     together: dict[tuple[str, str], list[Pair]] = {}
     for pair in pairs:
         if not pair.published:
             together.setdefault((pair.first, pair.second), []).append(pair)
-    ranked = sorted(together.items(), key=lambda item: (-sum(p.identical for p in item[1]), -math.fsum(p.similarity for p in item[1]), item[0]))
+    ranked = sorted(together.items(), key=lambda item: (
+        -sum(p.identical and p.both_wrong for p in item[1]), -sum(p.identical for p in item[1]),
+        -math.fsum(p.similarity for p in item[1]), item[0]))
     return [(first, second, found) for (first, second), found in ranked][:MOST_REPORTED]

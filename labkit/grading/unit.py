@@ -14,7 +14,7 @@ import os
 import shutil
 import tempfile
 import time
-from collections.abc import Callable
+from contextlib import ExitStack
 from dataclasses import asdict, dataclass, field
 from functools import lru_cache
 from pathlib import Path
@@ -26,7 +26,7 @@ from labkit.grading import report
 from labkit.grading.collect import File, Submission
 from labkit.grading.extract import Assignment, Extracted, NotebookProblem, assignments, extract
 from labkit.grading.files import file_name, write_text
-from labkit.grading.isolation import Limits, Sandbox
+from labkit.grading.isolation import Cell, Limits, Sandbox
 
 FORMAT = 1
 SUBMISSION_SECONDS = 900.0      # after that, what is left of a submission is not tried any more
@@ -226,7 +226,10 @@ class _Marking:
         return list(records.values())
 
     def _sandbox(self, name: str) -> Sandbox:
-        return Sandbox(self.extracted.cells, scratch=self.scratch / name, limits=self.job.limits, bubblewrap=self.job.bubblewrap)
+        try:
+            return Sandbox(self.extracted.cells, scratch=self.scratch / name, limits=self.job.limits, bubblewrap=self.job.bubblewrap)
+        except RuntimeError as error:
+            raise _GraderFailure(str(error)) from error
 
     def _judge_best(self, sandbox: Sandbox, exercise: Exercise) -> tuple[Verdict, str, tuple[int, ...]]:
         """The verdict with the cells that the answer needs; when that is not right, perhaps with all above its check."""
@@ -245,7 +248,13 @@ class _Marking:
             return self._wrong(exercise, "TimeLimit", f"The {SUBMISSION_SECONDS / 60:g} minutes for a submission were used up by "
                                "other exercises; this one was not tried."), ""
         stopped: list[str] = []
-        with _grader_fails(sandbox.exercise(exercise.name, kind=exercise.kind, withholds=exercise.withholds, cells=cells)) as call:
+        with ExitStack() as stack:
+            try:
+                sandbox.cells = tuple(cell if i in cells else Cell("") for i, cell in enumerate(self.extracted.cells))
+                call = stack.enter_context(sandbox.exercise(exercise.name, kind=exercise.kind, withholds=exercise.withholds))
+            except Exception as error:
+                raise _GraderFailure(f"{type(error).__name__}: {error}") from error
+
             def watched(request: Request) -> Reply:
                 try:
                     reply = call(request)
@@ -254,6 +263,7 @@ class _Marking:
                 if reply.problem and reply.problem.kind in _STOPPED:
                     stopped.append(reply.problem.kind)
                 return reply
+
             try:
                 return exercise.judge(watched, seed=seed), stopped[0] if stopped else ""
             except (_GraderFailure, KeyboardInterrupt):
@@ -285,8 +295,7 @@ class _Marking:
                     "fits the inputs of the notebook, or does not give the same result every time."]
             else:
                 hint, diagnosis = shown.hint, list(shown.diagnosis)
-                titles = dict(shown.pictures)
-                if titles:
+                if shown.pictures:
                     self.pictures[verdict.exercise] = report.pictures(shown)
         return {"name": verdict.exercise, "points": verdict.points, "earned": float(verdict.earned), "outcome": verdict.outcome,
                 "mistake": mistake, "diagnosis": [sentence[:LONGEST_SENTENCE] for sentence in diagnosis], "hint": hint,

@@ -14,14 +14,14 @@ import importlib.abc
 import importlib.util
 import marshal
 import sys
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from types import ModuleType
 
 PACKAGE = Path(__file__).resolve().parent.parent
 _KEPT_OF_CHECKS = ("__init__.py", "answers.py", "fixtures.py")      # what the worker itself runs on
-_KEPT_OF_GRADING = ("__init__.py", "withhold.py", "wire.py", "worker.py")
+_KEPT_OF_GRADING = ("__init__.py", "folders.py", "withhold.py", "wire.py", "worker.py")
 _SILENT = '''"""Not there while answers are marked: whatever is called says nothing."""
 
 
@@ -61,14 +61,11 @@ def write_package(folder: Path, *, withholds: Sequence[str]) -> None:
 @functools.lru_cache(maxsize=64)
 def _package(withholds: frozenset[str]) -> dict[str, bytes]:
     """The files of the copy, by their path; each module with its bytecode, because every child imports anew."""
-    files = {path: content for path, content in _files().items() if path.parts[0] != "kernels" or path.name == "__init__.py"}
-    sources = _Sources({path: content.decode() for path, content in files.items() if path.suffix == ".py"
-                        and path.parts[0] not in ("checks", "grading", "results")})
-    changed = sources.without(withholds)
+    changed = _sources().without(withholds)
     result = {}
-    for path, content in files.items():
+    for path, content in _files().items():
         part = path.parts[0]
-        if part == "checks" and path.name not in _KEPT_OF_CHECKS or path.as_posix() == "results/__init__.py":
+        if part == "checks" and path.suffix == ".py" and path.name not in _KEPT_OF_CHECKS or path.as_posix() == "results/__init__.py":
             content = _SILENT.encode()
         elif part == "grading" and path.name not in _KEPT_OF_GRADING or part == "results":
             continue
@@ -88,10 +85,17 @@ def _bytecode(source: bytes, name: str) -> bytes:
 
 @functools.cache
 def _files() -> dict[Path, bytes]:
-    """Everything in the package but compiled code, and the pictures and results that a plain install keeps there."""
+    """Everything in the package but the kernels, bytecode, and the pictures and results that a plain install keeps there."""
     return {path.relative_to(PACKAGE): path.read_bytes() for path in sorted(PACKAGE.rglob("*"))
             if path.is_file() and "__pycache__" not in path.parts
-            and path.relative_to(PACKAGE).parts[0] not in ("_data", "_results")}
+            and path.relative_to(PACKAGE).parts[0] not in ("_data", "_results")
+            and (path.parent.name != "kernels" or path.name == "__init__.py")}
+
+
+@functools.cache
+def _sources() -> _Sources:
+    return _Sources({path: content.decode() for path, content in _files().items() if path.suffix == ".py"
+                     and path.parts[0] not in ("checks", "grading", "results")})
 
 
 @dataclass(frozen=True)
@@ -105,22 +109,33 @@ class _Sources:
     """labkit's modules as syntax trees, to find a function by the name under which students know it."""
 
     def __init__(self, sources: dict[Path, str]):
+        self.sources = sources
         self.trees = {path: ast.parse(source) for path, source in sources.items()}
         self.paths = {self._module(path): path for path in self.trees}
+        # which statements of a module mention a name, which mention an attribute, and what a module imports by name
+        self.names: dict[Path, dict[str, set[int]]] = {path: {} for path in self.trees}
+        self.attributes: dict[str, set[int]] = {}
+        self.imports: dict[Path, set[tuple[str, str]]] = {path: set() for path in self.trees}
+        for path, tree in self.trees.items():
+            for statement in tree.body:
+                for node in ast.walk(statement):
+                    if isinstance(node, ast.Name):
+                        self.names[path].setdefault(node.id, set()).add(id(statement))
+                    elif isinstance(node, ast.Attribute):
+                        self.attributes.setdefault(node.attr, set()).add(id(statement))
+                    elif isinstance(node, ast.ImportFrom):
+                        self.imports[path] |= {(self._origin(path, node), alias.name) for alias in node.names}
 
     def without(self, withholds: frozenset[str]) -> dict[Path, bytes]:
         """The sources that change when those functions lose their bodies."""
-        removed: dict[int, str] = {}
-        touched: set[Path] = set()
-        for qualified in sorted(withholds):
-            found = self.find(qualified)
-            removed[id(found.node)] = qualified
-            touched.add(found.path)
-        for helper in self._helpers(removed):
-            removed[id(helper.node)] = f"{self._module(helper.path)}.{helper.name}"
-            touched.add(helper.path)
-        return {path: ast.unparse(ast.fix_missing_locations(_Emptier(removed).visit(self.trees[path]))).encode() + b"\n"
-                for path in touched}
+        found = {d: qualified for qualified in sorted(withholds) for d in [self.find(qualified)]}
+        for helper in self._helpers({id(d.node) for d in found}):
+            found[helper] = f"{self._module(helper.path)}.{helper.name}"
+        changed = {}
+        for path in {d.path for d in found}:
+            emptied = _Emptier({d.node.lineno: name for d, name in found.items() if d.path == path})
+            changed[path] = ast.unparse(ast.fix_missing_locations(emptied.visit(ast.parse(self.sources[path])))).encode() + b"\n"
+        return changed
 
     def find(self, qualified: str) -> _Definition:
         """The definition of a function or class, through the imports of the modules that hand it on."""
@@ -137,19 +152,27 @@ class _Sources:
                             module, name = self._origin(path, node), alias.name
         raise ValueError(f"{qualified!r} is withheld, but labkit has no such function")
 
-    def _helpers(self, removed: dict[int, str]) -> list[_Definition]:
+    def _helpers(self, removed: set[int]) -> list[_Definition]:
         """Private functions that only removed ones use, directly or through one another."""
         private = [_Definition(path, node.name, node) for path, tree in self.trees.items() for node in tree.body
                    if isinstance(node, ast.FunctionDef) and node.name.startswith("_") and not node.name.startswith("__")]
         gone, helpers = set(removed), []
         while True:
-            used = {name for tree in self.trees.values() for name in _names_outside(tree, gone)}
-            inside = {name for tree in self.trees.values() for node in tree.body if id(node) in gone for name in _names(node)}
-            new = [d for d in private if id(d.node) not in gone and d.name in inside and d.name not in used]
+            new = [d for d in private if id(d.node) not in gone and (users := self._users(d)) and users <= gone]
             if not new:
                 return helpers
             helpers += new
             gone.update(id(d.node) for d in new)
+
+    def _users(self, definition: _Definition) -> set[int]:
+        """The statements of the package that mention a private function: by name in its own module and in those that
+        import it, as an attribute anywhere. The function itself does not count."""
+        imported = (self._module(definition.path), definition.name)
+        users = set(self.attributes.get(definition.name, ()))
+        for path, names in self.names.items():
+            if path == definition.path or imported in self.imports[path]:
+                users |= names.get(definition.name, set())
+        return users - {id(definition.node)}
 
     @staticmethod
     def _module(path: Path) -> str:
@@ -164,36 +187,20 @@ class _Sources:
         return ".".join([*package[:len(package) - node.level + 1], *([node.module] if node.module else [])])
 
 
-def _names(tree: ast.AST) -> Iterator[str]:
-    for node in ast.walk(tree):
-        if isinstance(node, ast.Name):
-            yield node.id
-        elif isinstance(node, ast.Attribute):
-            yield node.attr
-
-
-def _names_outside(tree: ast.Module, gone: set[int]) -> Iterator[str]:
-    """The names that a module uses where nothing was removed; a function that calls itself does not count as its user."""
-    for node in tree.body:
-        if id(node) not in gone:
-            own = getattr(node, "name", None)
-            yield from (name for name in _names(node) if name != own)
-
-
 class _Emptier(ast.NodeTransformer):
-    """Replaces the bodies of functions by a sentence; of a class, the bodies of its methods."""
+    """Replaces the bodies of functions by a sentence; of a class, the bodies of its methods. Knows them by their line."""
 
     def __init__(self, removed: dict[int, str]):
         self.removed = removed
 
     def visit_FunctionDef(self, node: ast.FunctionDef) -> ast.FunctionDef:
-        name = self.removed.get(id(node))
+        name = self.removed.get(node.lineno)
         return node if name is None else _emptied(node, name)
 
     visit_AsyncFunctionDef = visit_FunctionDef
 
     def visit_ClassDef(self, node: ast.ClassDef) -> ast.ClassDef:
-        name = self.removed.get(id(node))
+        name = self.removed.get(node.lineno)
         if name is not None:
             node.body = [_emptied(n, name) if isinstance(n, (ast.FunctionDef, ast.AsyncFunctionDef)) else n for n in node.body]
         return node

@@ -17,7 +17,6 @@ import os
 import random
 import resource
 import select
-import shutil
 import signal
 import socket
 import sys
@@ -33,7 +32,7 @@ import torch
 
 from labkit.checks import answers
 from labkit.checks.answers import Problem, Reply
-from labkit.grading import wire
+from labkit.grading import folders, wire
 from labkit.grading.withhold import withhold_libraries
 
 _MISSING = object()
@@ -78,7 +77,10 @@ def main() -> None:
             order, fds, _, _ = socket.recv_fds(control, 16, 2)
             if not order:
                 os._exit(0)
-            _empty(Path(settings["temporary"]))
+            try:
+                folders.empty(Path(settings["temporary"]))
+            except OSError:      # what one exercise wrote must not be there in the next: start anew
+                os._exit(1)
             child, forks = os.fork(), forks + 1
             if child == 0:
                 signal.set_wakeup_fd(-1)
@@ -113,27 +115,13 @@ def _reap() -> tuple[int, int] | None:
     return (pid, os.waitstatus_to_exitcode(status)) if pid else None
 
 
-def _empty(folder: Path) -> None:
-    """Nothing that one exercise wrote is there in the next. Where that cannot be had, the worker ends and is started anew."""
-    try:
-        for entry in os.scandir(folder):
-            if entry.is_dir(follow_symlinks=False):
-                shutil.rmtree(entry.path)
-            else:
-                os.unlink(entry.path)
-    except (OSError, RecursionError):
-        os._exit(1)
-
-
 # --- the child ------------------------------------------------------------------------------------------------------
 
 def _child(channel: int, output: int, settings: dict) -> None:
     status = 1
     try:
         if sys.platform == "linux":
-            libc = ctypes.CDLL(None)
-            libc.prctl(_PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0)
-            libc.prctl(_PR_SET_DUMPABLE, 1, 0, 0, 0)     # so that the memory it takes can be read from outside
+            ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0)
         os.dup2(output, 1)
         os.dup2(output, 2)
         os.close(output)

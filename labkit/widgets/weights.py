@@ -14,7 +14,7 @@ from labkit.validation import describe, validate_image, validate_integer
 from labkit.widgets.pictures import Picture
 from labkit.widgets.still import Still, complaint, words
 
-Weights = Callable[[Tensor, int, int], Tensor]
+Weights = Callable[..., Tensor]
 TILE = 176   # screen pixels: three tiles stand beside a 512-pixel picture in a window 1280 wide
 
 
@@ -25,7 +25,7 @@ def weights_explorer(image: Tensor, functions: Mapping[str, Weights], *, alt: st
     Parameters
     ----------
     image : (C, H, W) image of 1 or 3 channels.
-    functions : by name, functions `(image, row, column) -> (H, W)` that give the weight of every pixel for the one at
+    functions : by name, functions `(image, *, row, column) -> (H, W)` that give the weight of every pixel for the one at
         `(row, column)`, at least 0.
     alt, caption, scale : as for `Picture`.
     radius : half-width of the part that is shown around the pixel, in pixels.
@@ -88,7 +88,7 @@ class WeightsExplorer(Still, ipywidgets.VBox):
         self._message.value = ""
         for name, function in self._functions.items():
             try:
-                weights = function(self.picture.image.clone(), *pixel)
+                weights = function(self.picture.image.clone(), row=pixel[0], column=pixel[1])
                 if not isinstance(weights, Tensor) or tuple(weights.shape) != self.picture.size:
                     raise ValueError(f"{name} returned {describe(weights)}; "
                                      f"expected a tensor of shape {self.picture.size}, a weight for each pixel")

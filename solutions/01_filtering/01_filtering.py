@@ -51,6 +51,7 @@
 # %%
 import math
 import time
+from functools import partial
 
 import torch
 import torch.nn.functional as F
@@ -60,15 +61,19 @@ from labkit import figures, images, metrics, runtime, widgets
 from labkit.checks import filtering as check
 
 print(runtime.summary())
-side = runtime.choose({"quick": 96, "laptop": 256, "gpu": 512})    # pictures are this many pixels wide
+side = runtime.choose({"quick": 96, "laptop": 256, "gpu": 512})  # pictures are this many pixels wide
 
 # %%
 photo = images.load("astronaut", size=side)
 noisy = images.add_gaussian_noise(photo, sigma=25 / 255)
 
-figures.show([photo, noisy], titles=["clean photograph u", "noisy observation v = u + w, σ = 25/255"],
-             alt="portrait of a smiling astronaut in an orange suit, clean and with noise",
-             caption="The photograph that goes through this chapter, and the same with white Gaussian noise of standard deviation 25/255.")
+figures.show(
+    [photo, noisy],
+    titles=["clean photograph u", "noisy observation v = u + w, σ = 25/255"],
+    alt="portrait of a smiling astronaut in an orange suit, clean and with noise",
+    caption="The photograph that goes through this chapter, and the same with white Gaussian noise of standard "
+    "deviation 25/255.",
+)
 
 # %% [markdown]
 # Here is where we are going: the same noisy photograph after five filters of this chapter. **PSNR** (peak
@@ -83,9 +88,15 @@ results = {
     "non-local means": labkit.filtering.nonlocal_means(noisy, h=0.65 * 25 / 255, sigma=25 / 255),
     "non-local PCA": labkit.filtering.nonlocal_pca(noisy, sigma=25 / 255),
 }
-figures.show(list(results.values()), titles=[f"{name}, {metrics.psnr(image, photo):.1f} dB" for name, image in results.items()],
-             columns=3, width=256, alt="the astronaut's portrait after a filter",
-             caption="One noisy photograph, five answers. The Gaussian blurs edges and noise alike; the others look before they average.")
+figures.show(
+    list(results.values()),
+    titles=[f"{name}, {metrics.psnr(image, photo):.1f} dB" for name, image in results.items()],
+    columns=3,
+    width=256,
+    alt="the astronaut's portrait after a filter",
+    caption="One noisy photograph, five answers. The Gaussian blurs edges and noise alike; the others look before they "
+    "average.",
+)
 
 # %% [markdown]
 # ## 1.1 Gaussian filter
@@ -129,19 +140,24 @@ figures.show(list(results.values()), titles=[f"{name}, {metrics.psnr(image, phot
 # picture whose pixels are all 1. Filter `torch.ones_like(u)` the same way and divide.
 # </details>
 
+
 # %% exercise="gaussian_filter"
 def gaussian_filter(image, sigma, radius):
     """Gaussian filter of an image (C, H, W); only pixels inside the picture count."""
     ### BEGIN SOLUTION
     x = torch.arange(-radius, radius + 1, dtype=image.dtype)
-    weights = torch.exp(-x**2 / (2 * sigma**2))
+    weights = torch.exp(-(x**2) / (2 * sigma**2))
     u = image[:, None]
     total, norm = u, torch.ones_like(u)
-    for kernel, padding in ((weights[None, None, None, :], (0, radius)), (weights[None, None, :, None], (radius, 0))):
+    for kernel, padding in (
+        (weights[None, None, None, :], (0, radius)),
+        (weights[None, None, :, None], (radius, 0)),
+    ):
         total = F.conv2d(total, kernel, padding=padding)
         norm = F.conv2d(norm, kernel, padding=padding)
     return (total / norm)[:, 0]
     ### END SOLUTION
+
 
 # %% check="gaussian_filter"
 check.gaussian_filter(gaussian_filter)
@@ -151,9 +167,15 @@ check.gaussian_filter(gaussian_filter)
 # border condition: which one lets the background leak black?
 
 # %% tags=["demonstration"]
-widgets.explore(labkit.filtering.gaussian_filter, noisy, sigma=(0.3, 10.0, 1.5), border=["reflect", "normalized", "zero", "periodic", "replicate"],
-                upload=True, alt="the noisy portrait, smoothed by a Gaussian",
-                caption="Gaussian filter. Choose a picture of your own with the upload button.")
+widgets.explore(
+    labkit.filtering.gaussian_filter,
+    noisy,
+    sigma=(0.3, 10.0, 1.5),
+    border=["reflect", "normalized", "zero", "periodic", "replicate"],
+    upload=True,
+    alt="the noisy portrait, smoothed by a Gaussian",
+    caption="Gaussian filter. Choose a picture of your own with the upload button.",
+)
 
 # %% [markdown]
 # **Difference of Gaussians.** What a narrow Gaussian keeps and a wide one loses is detail of one size: the difference of two Gaussians is
@@ -161,8 +183,12 @@ widgets.explore(labkit.filtering.gaussian_filter, noisy, sigma=(0.3, 10.0, 1.5),
 
 # %%
 dog = labkit.filtering.difference_of_gaussians(photo, sigma=1.0)
-figures.show([photo, (0.5 + 3 * dog).clamp(0, 1)], titles=["u", "difference of Gaussians, σ = 1 and 1.6"],
-             alt="the portrait and its edges in grey relief", caption="Flat regions become grey; edges stand out, light on one side and dark on the other.")
+figures.show(
+    [photo, (0.5 + 3 * dog).clamp(0, 1)],
+    titles=["u", "difference of Gaussians, σ = 1 and 1.6"],
+    alt="the portrait and its edges in grey relief",
+    caption="Flat regions become grey; edges stand out, light on one side and dark on the other.",
+)
 
 # %% [markdown]
 # ## 1.2 Box filter
@@ -202,6 +228,7 @@ figures.show([photo, (0.5 + 3 * dog).clamp(0, 1)], titles=["u", "difference of G
 # keeps seven digits: the differences of such sums have lost the rest. Sum in `float64` and convert at the end.
 # </details>
 
+
 # %% exercise="box_filter"
 def box_filter(image, radius):
     """Average over the window of half-width `radius`, cut at the border, by an integral image."""
@@ -211,10 +238,16 @@ def box_filter(image, radius):
     rows, columns = torch.arange(height), torch.arange(width)
     top, bottom = (rows - radius).clamp(min=0), (rows + radius + 1).clamp(max=height)
     left, right = (columns - radius).clamp(min=0), (columns + radius + 1).clamp(max=width)
-    total = table[:, bottom][:, :, right] - table[:, top][:, :, right] - table[:, bottom][:, :, left] + table[:, top][:, :, left]
+    total = (
+        table[:, bottom][:, :, right]
+        - table[:, top][:, :, right]
+        - table[:, bottom][:, :, left]
+        + table[:, top][:, :, left]
+    )
     area = (bottom - top)[:, None] * (right - left)[None, :]
     return (total / area).to(image.dtype)
     ### END SOLUTION
+
 
 # %% check="box_filter"
 check.box_filter(box_filter)
@@ -223,7 +256,9 @@ check.box_filter(box_filter)
 # Does the cost depend on the radius? Time it, next to the direct Gaussian sum, whose cost grows with the window:
 
 # %% tags=["demonstration"]
-labkit.filtering.box_filter(photo, radius=1)      # the first call loads compiled code; leave that out of the timing
+labkit.filtering.box_filter(
+    photo, radius=1
+)  # the first call loads compiled code; leave that out of the timing
 rows = []
 for radius in (1, 4, 16):
     start = time.perf_counter()
@@ -231,7 +266,11 @@ for radius in (1, 4, 16):
     middle = time.perf_counter()
     labkit.filtering.gaussian_filter(photo, sigma=radius / 2, radius=radius, method="direct")
     rows.append([f"radius {radius}", 1000 * (middle - start), 1000 * (time.perf_counter() - middle)])
-figures.table(rows, header=["", "box filter, ms", "Gaussian, direct sum, ms"], caption="The integral image does not care how large the window is.")
+figures.table(
+    rows,
+    header=["", "box filter, ms", "Gaussian, direct sum, ms"],
+    caption="The integral image does not care how large the window is.",
+)
 
 # %% [markdown]
 # A box is no Gaussian: its Fourier transform is a sinc, which lets some fine stripes through and even inverts them. But three boxes in a row come
@@ -242,9 +281,19 @@ once = labkit.filtering.box_filter(photo, radius=6)
 thrice = photo
 for _ in range(3):
     thrice = labkit.filtering.box_filter(thrice, radius=6)
-same = labkit.filtering.gaussian_filter(photo, sigma=math.sqrt(3 * (13**2 - 1) / 12))    # a box of side n has variance (n² - 1)/12
-figures.show([once, thrice, same], titles=["one box", f"three boxes, {metrics.psnr(thrice, same):.0f} dB from →", "Gaussian of the same variance"],
-             alt="the portrait, smoothed", caption="One box leaves rectangular streaks; three are hard to tell from a Gaussian.")
+same = labkit.filtering.gaussian_filter(
+    photo, sigma=math.sqrt(3 * (13**2 - 1) / 12)
+)  # a box of side n has variance (n² - 1)/12
+figures.show(
+    [once, thrice, same],
+    titles=[
+        "one box",
+        f"three boxes, {metrics.psnr(thrice, same):.0f} dB from →",
+        "Gaussian of the same variance",
+    ],
+    alt="the portrait, smoothed",
+    caption="One box leaves rectangular streaks; three are hard to tell from a Gaussian.",
+)
 
 # %% [markdown]
 # **Not every filter is an average.** The *median* of the window ignores outliers altogether, which makes it the tool against salt-and-pepper noise; smallest and largest value
@@ -252,9 +301,16 @@ figures.show([once, thrice, same], titles=["one box", f"three boxes, {metrics.ps
 
 # %% tags=["demonstration"]
 peppered = images.add_salt_and_pepper_noise(photo, amount=0.15)
-figures.show([peppered, labkit.filtering.gaussian_filter(peppered, sigma=1.2), labkit.filtering.median_filter(peppered, radius=1)],
-             titles=["15 % of the pixels lost", "Gaussian, σ = 1.2", "median, 3×3"], alt="the portrait with black and white dots, and two repairs",
-             caption="An average spreads every outlier over its neighbours; the median throws it away.")
+figures.show(
+    [
+        peppered,
+        labkit.filtering.gaussian_filter(peppered, sigma=1.2),
+        labkit.filtering.median_filter(peppered, radius=1),
+    ],
+    titles=["15 % of the pixels lost", "Gaussian, σ = 1.2", "median, 3×3"],
+    alt="the portrait with black and white dots, and two repairs",
+    caption="An average spreads every outlier over its neighbours; the median throws it away.",
+)
 
 # %% [markdown]
 # ## 1.3 Bilateral filter
@@ -293,6 +349,7 @@ figures.show([peppered, labkit.filtering.gaussian_filter(peppered, sigma=1.2), l
 # leaves those out. And `range(-radius, radius + 1)` includes both ends.
 # </details>
 
+
 # %% exercise="bilateral_filter"
 def bilateral_filter(image, sigma_space, sigma_color, radius):
     """Average of the near pixels of a similar colour."""
@@ -314,22 +371,36 @@ def bilateral_filter(image, sigma_space, sigma_color, radius):
     return total / norm
     ### END SOLUTION
 
+
 # %% check="bilateral_filter"
 check.bilateral_filter(bilateral_filter)
 
 # %%
-figures.show([photo, labkit.filtering.gaussian_filter(photo, sigma=3.0),
-              labkit.filtering.bilateral_filter(photo, sigma_space=3.0, sigma_color=0.2)],
-             titles=["u", "Gaussian, σ = 3", "bilateral, σ = 3, h = 0.2"], alt="the portrait",
-             caption="The same window, two decisions: the bilateral filter flattens skin and cloth and keeps their outlines.")
+figures.show(
+    [
+        photo,
+        labkit.filtering.gaussian_filter(photo, sigma=3.0),
+        labkit.filtering.bilateral_filter(photo, sigma_space=3.0, sigma_color=0.2),
+    ],
+    titles=["u", "Gaussian, σ = 3", "bilateral, σ = 3, h = 0.2"],
+    alt="the portrait",
+    caption="The same window, two decisions: the bilateral filter flattens skin and cloth and keeps their outlines.",
+)
 
 # %% [markdown]
 # Find the two limits with the sliders: which filter do you get for a large $h$? What happens for a very small one? On the noisy picture, why does a small $h$ leave isolated
 # specks?
 
 # %% tags=["demonstration"]
-widgets.explore(labkit.filtering.bilateral_filter, {"photograph": photo, "noisy photograph": noisy}, sigma_space=(0.5, 8.0, 3.0), sigma_color=(0.02, 1.0, 0.2),
-                upload=True, alt="the portrait after a bilateral filter", caption="Bilateral filter: σ in pixels, h in intensity.")
+widgets.explore(
+    labkit.filtering.bilateral_filter,
+    {"photograph": photo, "noisy photograph": noisy},
+    sigma_space=(0.5, 8.0, 3.0),
+    sigma_color=(0.02, 1.0, 0.2),
+    upload=True,
+    alt="the portrait after a bilateral filter",
+    caption="Bilateral filter: σ in pixels, h in intensity.",
+)
 
 # %% [markdown]
 # ## 1.4 Cross-bilateral filter
@@ -341,8 +412,13 @@ widgets.explore(labkit.filtering.bilateral_filter, {"photograph": photo, "noisy 
 
 # %%
 flash, no_flash, truth = (images.load(name, size=side) for name in ("flash", "no_flash", "no_flash_clean"))
-figures.show([flash, no_flash], titles=["guide g: with flash", "picture u: without flash"], alt="a still life on a table",
-             caption="The same still life, drawn by labkit: with flash (sharp, cold, hard shadows), and by lamplight (warm, dim, noisy).")
+figures.show(
+    [flash, no_flash],
+    titles=["guide g: with flash", "picture u: without flash"],
+    alt="a still life on a table",
+    caption="The same still life, drawn by labkit: with flash (sharp, cold, hard shadows), and by lamplight (warm, dim, "
+    "noisy).",
+)
 
 # %% [markdown]
 # ### Exercise 4 · `cross_bilateral_filter` (2 points, about 15 minutes)
@@ -358,6 +434,7 @@ figures.show([flash, no_flash], titles=["guide g: with flash", "picture u: witho
 #
 # You need three padded pictures now: `image`, `guide` and the ones. The exponent compares `guide_neighbour - guide`, summed over the guide's channels.
 # </details>
+
 
 # %% exercise="cross_bilateral_filter"
 def cross_bilateral_filter(image, guide, sigma_space, sigma_color, radius):
@@ -381,24 +458,38 @@ def cross_bilateral_filter(image, guide, sigma_space, sigma_color, radius):
     return total / norm
     ### END SOLUTION
 
+
 # %% check="cross_bilateral_filter"
 check.cross_bilateral_filter(cross_bilateral_filter)
 
 # %%
 own = labkit.filtering.bilateral_filter(no_flash, sigma_space=3.0, sigma_color=0.3)
 crossed = labkit.filtering.cross_bilateral_filter(no_flash, guide=flash, sigma_space=3.0, sigma_color=0.1)
-figures.show([no_flash, own, crossed, truth], columns=2,
-             titles=[f"without flash, {metrics.psnr(no_flash, truth):.1f} dB", f"bilateral, its own guide, {metrics.psnr(own, truth):.1f} dB",
-                     f"cross-bilateral, {metrics.psnr(crossed, truth):.1f} dB", "the same without photon noise"],
-             alt="the still life by lamplight", caption="The guide knows where the edges are, even where noise has drowned them.")
+figures.show(
+    [no_flash, own, crossed, truth],
+    columns=2,
+    titles=[
+        f"without flash, {metrics.psnr(no_flash, truth):.1f} dB",
+        f"bilateral, its own guide, {metrics.psnr(own, truth):.1f} dB",
+        f"cross-bilateral, {metrics.psnr(crossed, truth):.1f} dB",
+        "the same without photon noise",
+    ],
+    alt="the still life by lamplight",
+    caption="The guide knows where the edges are, even where noise has drowned them.",
+)
 
 # %% [markdown]
 # Where does it fail? Look for places where the guide has an edge that the lamplight picture has not (the flash throws shadows of its own), and the other way round.
 
 # %% tags=["demonstration"]
-widgets.explore(lambda image, **values: labkit.filtering.cross_bilateral_filter(image, guide=flash, **values), no_flash,
-                sigma_space=(0.5, 8.0, 3.0), sigma_color=(0.02, 1.0, 0.1), alt="the still life by lamplight, denoised with the flash picture as guide",
-                caption="Cross-bilateral filter with the flash picture as guide.")
+widgets.explore(
+    partial(labkit.filtering.cross_bilateral_filter, guide=flash),
+    no_flash,
+    sigma_space=(0.5, 8.0, 3.0),
+    sigma_color=(0.02, 1.0, 0.1),
+    alt="the still life by lamplight, denoised with the flash picture as guide",
+    caption="Cross-bilateral filter with the flash picture as guide.",
+)
 
 # %% [markdown]
 # ## 1.5 Guided filter
@@ -440,9 +531,11 @@ widgets.explore(lambda image, **values: labkit.filtering.cross_bilateral_filter(
 # is a small difference of two larger numbers.
 # </details>
 
+
 # %% exercise="guided_filter"
 def guided_filter(image, guide, radius, eps):
     """Edge-preserving smoothing by a linear fit on a grey guide in every window."""
+
     ### BEGIN SOLUTION
     def mean(x):
         return labkit.filtering.box_filter(x, radius=radius, border="normalized")
@@ -456,6 +549,7 @@ def guided_filter(image, guide, radius, eps):
     return (mean(a) * g + mean(b)).to(image.dtype)
     ### END SOLUTION
 
+
 # %% check="guided_filter"
 check.guided_filter(guided_filter)
 
@@ -465,17 +559,35 @@ check.guided_filter(guided_filter)
 
 # %%
 disks = torch.zeros(3, 96, 96) + torch.tensor([0.80, 0.30, 0.30])[:, None, None]
-disks[:, 24:72, 24:72] = torch.tensor([0.30, 0.5549, 0.30])[:, None, None]      # another colour, the same grey
+disks[:, 24:72, 24:72] = torch.tensor([0.30, 0.5549, 0.30])[:, None, None]  # another colour, the same grey
 bright = disks.mean(0, keepdim=True) + torch.where(disks[1:2] > 0.4, 0.4, 0.0)
 rough = images.add_gaussian_noise(bright, sigma=0.1)
 by_grey = labkit.filtering.guided_filter(rough, guide=images.to_grey(disks), radius=5, eps=1e-3)
 by_color = labkit.filtering.guided_filter(rough, guide=disks, radius=5, eps=1e-3)
-figures.show([disks, images.to_grey(disks), rough, by_grey, by_color], titles=["colour guide", "the guide in grey", "picture to filter", "with the grey guide", "with the colour guide"],
-             width=180, alt="a square on a background", caption="Two colours of the same brightness: in grey the guide is blind, and the edge is blurred.")
+figures.show(
+    [disks, images.to_grey(disks), rough, by_grey, by_color],
+    titles=[
+        "colour guide",
+        "the guide in grey",
+        "picture to filter",
+        "with the grey guide",
+        "with the colour guide",
+    ],
+    width=180,
+    alt="a square on a background",
+    caption="Two colours of the same brightness: in grey the guide is blind, and the edge is blurred.",
+)
 
 # %% tags=["demonstration"]
-widgets.explore(labkit.filtering.guided_filter, {"photograph": photo, "noisy photograph": noisy}, radius=(1, 16, 4), eps=(1e-4, 1.0, 0.02),
-                upload=True, alt="the portrait after a guided filter", caption="Guided filter, the picture guides itself. Radius in pixels, ε in squared intensity.")
+widgets.explore(
+    labkit.filtering.guided_filter,
+    {"photograph": photo, "noisy photograph": noisy},
+    radius=(1, 16, 4),
+    eps=(1e-4, 1.0, 0.02),
+    upload=True,
+    alt="the portrait after a guided filter",
+    caption="Guided filter, the picture guides itself. Radius in pixels, ε in squared intensity.",
+)
 
 # %% [markdown]
 # ## 1.6 Rolling guidance
@@ -511,31 +623,50 @@ widgets.explore(labkit.filtering.guided_filter, {"photograph": photo, "noisy pho
 # `iterations=1` is the Gaussian alone; `iterations=2` is the Gaussian and *one* cross-bilateral pass.
 # </details>
 
+
 # %% exercise="rolling_guidance_filter"
 def rolling_guidance_filter(image, sigma_space, sigma_color, iterations, radius):
     """Remove what is smaller than sigma_space, keep the edges of what is larger."""
     ### BEGIN SOLUTION
     result = labkit.filtering.gaussian_filter(image, sigma=sigma_space, radius=radius, border="normalized")
     for _ in range(iterations - 1):
-        result = labkit.filtering.cross_bilateral_filter(image, guide=result, sigma_space=sigma_space, sigma_color=sigma_color, radius=radius)
+        result = labkit.filtering.cross_bilateral_filter(
+            image, guide=result, sigma_space=sigma_space, sigma_color=sigma_color, radius=radius
+        )
     return result
     ### END SOLUTION
+
 
 # %% check="rolling_guidance_filter"
 check.rolling_guidance_filter(rolling_guidance_filter)
 
 # %%
-wall = images.load("wall", size=side)
-settings = {"sigma_space": 3.0, "sigma_color": 0.08}
-rolled, iterated = labkit.filtering.rolling_guidance_filter(wall, iterations=5, **settings), wall
+stone = images.load("terrazzo")
+settings = {"sigma_space": 3.0, "sigma_color": 0.1}
+rolled = labkit.filtering.rolling_guidance_filter(stone, iterations=5, **settings)
+iterated = stone
 for _ in range(5):
     iterated = labkit.filtering.bilateral_filter(iterated, **settings)
-figures.show([wall, iterated, rolled], titles=["u", "bilateral filter, 5 times", "rolling guidance, 5 iterations"], alt="a brick wall",
-             caption="Iterating the filter keeps the grain of the bricks, whose contrast is high; rolling guidance removes it and keeps the joints.")
+
+figures.show(
+    [stone, iterated, rolled],
+    titles=["u", "bilateral filter, 5 times", "rolling guidance, 5 iterations"],
+    alt="stone chips of two sizes in pale cement",
+    caption="Iterating the filter keeps the smallest chips, whose contrast is high. Rolling guidance removes what is "
+    "smaller than σ and keeps the large chips, at the price of rounded corners.",
+)
 
 # %% tags=["demonstration"]
-widgets.explore(labkit.filtering.rolling_guidance_filter, {"brick wall": wall, "photograph": photo}, sigma_space=(0.5, 6.0, 3.0), sigma_color=(0.02, 0.5, 0.08),
-                iterations=(1, 8, 4), upload=True, alt="a picture after rolling guidance", caption="Rolling guidance: σ is the size of what is removed.")
+widgets.explore(
+    labkit.filtering.rolling_guidance_filter,
+    {"terrazzo": stone, "photograph": photo},
+    sigma_space=(0.5, 6.0, 3.0),
+    sigma_color=(0.02, 0.5, 0.1),
+    iterations=(1, 8, 4),
+    upload=True,
+    alt="a picture after rolling guidance",
+    caption="Rolling guidance: σ is the size of what is removed.",
+)
 
 # %% [markdown]
 # ## 1.7 Non-local means
@@ -574,6 +705,7 @@ widgets.explore(labkit.filtering.rolling_guidance_filter, {"brick wall": wall, "
 # `torch.exp(-(d2 - 2 * sigma**2).clamp(min=0) / h**2)`, times 0 where the offset leads outside the picture.
 # </details>
 
+
 # %% exercise="nonlocal_means"
 def nonlocal_means(image, patch_size, window_size, h, sigma):
     """Average of the pixels whose patches look alike."""
@@ -596,6 +728,7 @@ def nonlocal_means(image, patch_size, window_size, h, sigma):
     return total / norm
     ### END SOLUTION
 
+
 # %% check="nonlocal_means"
 check.nonlocal_means(nonlocal_means)
 
@@ -604,18 +737,33 @@ check.nonlocal_means(nonlocal_means)
 # picture. Which filter still finds the line?
 
 # %% tags=["demonstration"]
-widgets.weights_explorer(noisy, {
-    "Gaussian": lambda image, row, column: labkit.filtering.weights_at(image, row=row, column=column, filter="gaussian", sigma=3.0),
-    "bilateral": lambda image, row, column: labkit.filtering.weights_at(image, row=row, column=column, filter="bilateral", sigma_space=3.0, sigma_color=0.35),
-    "guided": lambda image, row, column: labkit.filtering.weights_at(image, row=row, column=column, filter="guided", radius=5, eps=0.02),
-    "rolling guidance": lambda image, row, column: labkit.filtering.weights_at(image, row=row, column=column, filter="rolling_guidance", sigma_space=3.0, sigma_color=0.1),
-    "non-local means": lambda image, row, column: labkit.filtering.weights_at(image, row=row, column=column, filter="nonlocal_means", h=0.064, sigma=25 / 255),
-}, alt="the noisy portrait with a cross on the chosen pixel, and the weights that each filter gives its neighbours",
-    caption="The weights that five filters give to the neighbours of one pixel of the noisy photograph.")
+weights_at = labkit.filtering.weights_at
+widgets.weights_explorer(
+    noisy,
+    {
+        "Gaussian": partial(weights_at, filter="gaussian", sigma=3.0),
+        "bilateral": partial(weights_at, filter="bilateral", sigma_space=3.0, sigma_color=0.35),
+        "guided": partial(weights_at, filter="guided", radius=5, eps=0.02),
+        "rolling guidance": partial(weights_at, filter="rolling_guidance", sigma_space=3.0, sigma_color=0.1),
+        "non-local means": partial(weights_at, filter="nonlocal_means", h=0.1, sigma=25 / 255),
+    },
+    pixel=(3 * side // 5, side // 10),
+    alt="the noisy portrait with a cross on the chosen pixel, and the weights that each filter gives its neighbours",
+    caption="The weights that five filters give to the neighbours of one pixel of the noisy photograph.",
+)
 
 # %% tags=["demonstration"]
-widgets.explore(labkit.filtering.nonlocal_means, noisy, patch_size=(1, 9, 5, 2), window_size=(9, 31, 21, 2), h=(0.01, 0.3, 0.064), sigma=(0.0, 0.2, 0.1),
-                upload=True, alt="the noisy portrait after non-local means", caption="Non-local means. With patches of one pixel it is as blind as the bilateral filter.")
+widgets.explore(
+    labkit.filtering.nonlocal_means,
+    noisy,
+    patch_size=(1, 9, 5, 2),
+    window_size=(9, 31, 21, 2),
+    h=(0.01, 0.3, 0.064),
+    sigma=(0.0, 0.2, 0.1),
+    upload=True,
+    alt="the noisy portrait after non-local means",
+    caption="Non-local means. With patches of one pixel it is as blind as the bilateral filter.",
+)
 
 # %% [markdown]
 # ## 1.8 Non-local PCA
@@ -649,6 +797,7 @@ widgets.explore(labkit.filtering.nonlocal_means, noisy, patch_size=(1, 9, 5, 2),
 # `F.fold(estimates.T[None], (H, W), patch_size)[0]` adds overlapping patches up, in the same order in which `extract_patches` takes them. Fold a tensor of ones the same way to count how many patches cover each pixel, and divide.
 # </details>
 
+
 # %% exercise="pca_filter"
 def pca_filter(image, patch_size, threshold):
     """Patch PCA with a hard threshold, then the average of the overlapping patches."""
@@ -665,6 +814,7 @@ def pca_filter(image, patch_size, threshold):
     return total / count
     ### END SOLUTION
 
+
 # %% check="pca_filter"
 check.pca_filter(pca_filter)
 
@@ -674,8 +824,16 @@ check.pca_filter(pca_filter)
 # %%
 whole = labkit.filtering.pca_filter(noisy, patch_size=7, threshold=2.75 * 25 / 255)
 local = labkit.filtering.nonlocal_pca(noisy, sigma=25 / 255)
-figures.show([noisy, whole, local], titles=["noisy", f"one basis, {metrics.psnr(whole, photo):.2f} dB", f"a basis per window, {metrics.psnr(local, photo):.2f} dB"],
-             alt="the portrait", caption="Patch PCA with one basis for the picture, and with one basis per window.")
+figures.show(
+    [noisy, whole, local],
+    titles=[
+        "noisy",
+        f"one basis, {metrics.psnr(whole, photo):.2f} dB",
+        f"a basis per window, {metrics.psnr(local, photo):.2f} dB",
+    ],
+    alt="the portrait",
+    caption="Patch PCA with one basis for the picture, and with one basis per window.",
+)
 
 # %% [markdown]
 # **A network that does the same.** Project, apply a non-linearity, project back: that is an **auto-encoder** with one hidden layer. Trained on patches to return what it is given through a bottleneck of $k$ numbers, a *linear* one finds the span of the
@@ -689,13 +847,29 @@ rows = []
 for name, activation in (("linear", None), ("with a ReLU", "relu")):
     network = labkit.filtering.PatchAutoencoder(patch_size=5, channels=3, rank=rank, activation=activation)
     network.fit(training, steps=steps)
-    rows.append([f"auto-encoder, {name}", float(metrics.psnr(network.denoise(noisy), photo)), 1e3 * network.losses[-1]])
+    rows.append(
+        [
+            f"auto-encoder, {name}",
+            float(metrics.psnr(network.denoise(noisy), photo)),
+            1e3 * network.losses[-1],
+        ]
+    )
 mean = training.mean(0)
 basis = torch.linalg.eigh((training - mean).T @ (training - mean)).eigenvectors[:, -rank:]
 projected = (training - mean) @ basis @ basis.T + mean
 best = labkit.patches.aggregate_patches(projected, height=noisy.shape[1], width=noisy.shape[2], patch_size=5)
-rows.append([f"PCA, {rank} components", float(metrics.psnr(best, photo)), 1e3 * float((projected - training).square().mean())])
-figures.table(rows, header=["", "PSNR, dB", "mean squared error on patches, ×1000"], caption=f"A bottleneck of {rank} numbers for the 75 of a 5×5 colour patch, {steps} training steps.")
+rows.append(
+    [
+        f"PCA, {rank} components",
+        float(metrics.psnr(best, photo)),
+        1e3 * float((projected - training).square().mean()),
+    ]
+)
+figures.table(
+    rows,
+    header=["", "PSNR, dB", "mean squared error on patches, ×1000"],
+    caption=f"A bottleneck of {rank} numbers for the 75 of a 5×5 colour patch, {steps} training steps.",
+)
 
 # %% [markdown]
 # ## 1.9 Non-local means is attention
@@ -733,6 +907,7 @@ figures.table(rows, header=["", "PSNR, dB", "mean squared error on patches, ×10
 # Expand the square: `query.square().sum(1)[:, None] + key.square().sum(1)[None] - 2 * query @ key.T`. Which of the three terms could you leave out?
 # </details>
 
+
 # %% exercise="nonlocal_attention"
 def nonlocal_attention(query, key, value, h):
     """Average of the values, each weighted by how near its key is to the query."""
@@ -740,6 +915,7 @@ def nonlocal_attention(query, key, value, h):
     d2 = query.square().sum(1)[:, None] + key.square().sum(1)[None] - 2 * query @ key.T
     return torch.softmax(-d2 / h**2, dim=1) @ value
     ### END SOLUTION
+
 
 # %% check="nonlocal_attention"
 check.nonlocal_attention(nonlocal_attention)
@@ -749,22 +925,40 @@ check.nonlocal_attention(nonlocal_attention)
 # (the *cosine*, which is a distance again: for unit vectors $\|q - k\|^2 = 2 - 2\langle q, k \rangle$). Each gets the temperature that suits it best:
 
 # %%
-small, clean_small = (images.crop(images.load("astronaut", size=256), row=40, column=96, height=48, width=48) for _ in range(2))
+small, clean_small = (
+    images.crop(images.load("astronaut", size=256), row=40, column=96, height=48, width=48) for _ in range(2)
+)
 small = images.add_gaussian_noise(small, sigma=25 / 255)
 patches = labkit.patches.extract_patches(images.pad(small, amount=2, border="reflect"), patch_size=5)
 pixels = small.reshape(3, -1).T
 
-def best(results):
-    return max(results, key=lambda pixels: metrics.psnr(pixels.T.reshape(small.shape), clean_small)).T.reshape(small.shape)
 
 unit = F.normalize(patches, dim=1)
-by_distance = best(labkit.filtering.nonlocal_attention(patches, patches, pixels, h=h) for h in (0.6, 0.8, 1.0, 1.2, 1.5))
-by_product = best(labkit.filtering.dot_product_attention(patches, patches, pixels, temperature=t) for t in (0.01, 0.03, 0.1, 0.3, 1.0, 3.0, 10.0))
-by_cosine = best(labkit.filtering.dot_product_attention(unit, unit, pixels, temperature=t) for t in (0.001, 0.002, 0.005, 0.01, 0.02, 0.05))
-figures.show([small, by_product, by_cosine, by_distance, clean_small], width=180,
-             titles=[f"noisy, {metrics.psnr(small, clean_small):.1f} dB", f"dot product, {metrics.psnr(by_product, clean_small):.1f} dB",
-                     f"cosine, {metrics.psnr(by_cosine, clean_small):.1f} dB", f"distance, {metrics.psnr(by_distance, clean_small):.1f} dB", "clean"],
-             alt="the astronaut's face, 48 by 48 pixels", caption="Attention over all patches of a 48×48 crop. The dot product prefers bright patches, whoever asks.")
+tried = {
+    "dot product": [
+        labkit.filtering.dot_product_attention(patches, patches, pixels, temperature=t)
+        for t in (0.01, 0.03, 0.1, 0.3, 1.0, 3.0, 10.0)
+    ],
+    "cosine": [
+        labkit.filtering.dot_product_attention(unit, unit, pixels, temperature=t)
+        for t in (0.001, 0.002, 0.005, 0.01, 0.02, 0.05)
+    ],
+    "distance": [
+        labkit.filtering.nonlocal_attention(patches, patches, pixels, h=h) for h in (0.6, 0.8, 1.0, 1.2, 1.5)
+    ],
+}
+shown = {"noisy": small}
+for name, results in tried.items():
+    pictures = [result.T.reshape(small.shape) for result in results]
+    shown[name] = max(pictures, key=lambda picture: float(metrics.psnr(picture, clean_small)))
+
+figures.show(
+    [*shown.values(), clean_small],
+    titles=[*(f"{name}, {metrics.psnr(picture, clean_small):.1f} dB" for name, picture in shown.items()), "clean"],
+    width=180,
+    alt="the astronaut's face, 48 by 48 pixels",
+    caption="Attention over all patches of a 48×48 crop. The dot product prefers bright patches, whoever asks.",
+)
 
 # %% [markdown]
 # Full attention compares all $N^2$ pairs: for a 512×512 picture that is 69 billion numbers. Non-local means restricts it to a window; chapter 7 of this course finds the few keys that matter with PatchMatch, the subject of the next chapter.

@@ -184,6 +184,6 @@ def _memory(task: str) -> float:
 
 
 if __name__ == "__main__":
-    print(table(rows()))
+    print(table(rows()), flush=True)
     print()
     print(table(first_calls()))

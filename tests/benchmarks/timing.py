@@ -24,11 +24,11 @@ def use_threads(count: int) -> None:
 
 
 def side_by_side(functions: dict[str, Callable[[], object]], repeats: int = 15) -> dict[str, float]:
-    """Median milliseconds of one call of each function.
+    """Median milliseconds of one call of each function, over `repeats` calls, or three where a call takes seconds.
 
     The functions take turns, so that whatever else the machine does meets all of them alike; the order is reversed
-    every other round, so that none always runs after the same neighbour. One call of each before the clock starts
-    pays for compiling, caches and memory.
+    every other round, so that none always runs after the same neighbour. Calls before the clock starts pay for compiling,
+    caches and memory.
 
     Parameters
     ----------
@@ -36,10 +36,14 @@ def side_by_side(functions: dict[str, Callable[[], object]], repeats: int = 15) 
     repeats : number of timed calls of each.
     """
     times: dict[str, list[float]] = {name: [] for name in functions}
+    slowest = 0.0
     for function in functions.values():
         function()
+        start = time.perf_counter()
+        function()
+        slowest = max(slowest, time.perf_counter() - start)
     order = list(functions)
-    for _ in range(repeats):
+    for _ in range(repeats if slowest < 1 else min(3, repeats)):
         for name in order:
             start = time.perf_counter()
             functions[name]()
