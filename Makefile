@@ -28,16 +28,20 @@ help:
 # pyproject.toml or constraints.txt has changed.
 
 install: $(VENV)/installed-student
+	@echo "labkit is installed in $(VENV)."
+
 install-all: $(VENV)/installed-all
 
 $(BIN)/python:
 	@for candidate in $(or $(PYTHON),python3.11 python3.12 python3.13 python3.14 python3 python); do \
-	   if "$$candidate" -c 'import sys; sys.exit(sys.version_info < (3, 11))' >/dev/null 2>&1; then found="$$candidate"; break; fi; \
+	   if "$$candidate" -c 'import sys; sys.exit(sys.version_info < (3, 11))' >/dev/null 2>&1; then \
+	     found="$$candidate"; break; \
+	   fi; \
 	 done; \
 	 if [ -z "$$found" ]; then \
 	   echo "labkit needs Python 3.11 or newer, and none was found$(if $(PYTHON), at $(PYTHON),)."; \
-	   echo "Install one (Debian, Ubuntu: sudo apt install python3 python3-venv; macOS: brew install python; or python.org),"; \
-	   echo "or name one: make install PYTHON=/path/to/python3"; \
+	   echo "Install one: on Debian and Ubuntu, sudo apt install python3 python3-venv; on macOS, brew install python."; \
+	   echo "Or name one: make install PYTHON=/path/to/python3"; \
 	   exit 1; \
 	 fi; \
 	 echo "Building $(VENV) with $$("$$found" --version)"; \
@@ -49,10 +53,11 @@ $(BIN)/python:
 
 # $(call pip_install,extras,stamps)
 define pip_install
-	@echo "Installing labkit with [$(1)] into $(VENV). The first time this fetches PyTorch: about 5 GB on disk, some minutes."
+	@echo "Installing labkit with [$(1)] into $(VENV)."
+	@echo "The first time this fetches PyTorch: about 6 GB on disk, some minutes."
 	@start=$$(date +%s); \
-	 $(PIP) --disable-pip-version-check install $(QUIET) --constraint constraints.txt --editable ".[$(1)]" && touch $(2) && \
-	 echo "Installed in $$(($$(date +%s) - start)) s."
+	 $(PIP) --disable-pip-version-check install $(QUIET) --constraint constraints.txt --editable ".[$(1)]" && \
+	 touch $(2) && echo "Installed in $$(($$(date +%s) - start)) s."
 endef
 
 $(VENV)/installed-student: pyproject.toml constraints.txt | $(BIN)/python

@@ -1,4 +1,4 @@
-"""The command `labkit`. Everything heavy is imported inside the command that needs it, so that `--help` answers at once."""
+"""The command `labkit`. What is heavy is imported inside the command that needs it, so `--help` answers at once."""
 
 from __future__ import annotations
 
@@ -14,7 +14,8 @@ import typer
 app = typer.Typer(help="Patch-based methods for images and videos: the course's commands.", no_args_is_help=True,
                   add_completion=False, pretty_exceptions_enable=False, rich_markup_mode=None)
 
-Profile = Annotated[str | None, typer.Option(help="quick, laptop or gpu; else LABKIT_PROFILE, else what the machine is")]
+EXPECTED = "expected a chapter's notebook, such as notebooks/01_filtering/01_filtering.ipynb"
+Profile = Annotated[str | None, typer.Option(help="quick, laptop or gpu; else LABKIT_PROFILE or what the machine is")]
 
 
 @app.callback()
@@ -27,13 +28,14 @@ def _begin() -> None:
 
 @app.command(context_settings={"allow_extra_args": True, "ignore_unknown_options": True})
 def lab(context: typer.Context,
-        no_browser: Annotated[bool, typer.Option("--no-browser", help="only print the address to open")] = False) -> None:
+        no_browser: Annotated[bool, typer.Option("--no-browser", help="only print the address")] = False) -> None:
     """Open JupyterLab on the course's first page. Other options are JupyterLab's own, such as --port=9000."""
     from jupyterlab.labapp import main
 
     root = _course()
     os.chdir(root)
-    sys.exit(main(["notebooks/index.ipynb", f"--ServerApp.root_dir={root}", *(["--no-browser"] if no_browser else []), *context.args]))
+    sys.exit(main([f"--ServerApp.root_dir={root}", "--LabApp.default_url=/lab/tree/notebooks/index.ipynb",
+                   *(["--no-browser"] if no_browser else []), *context.args]))
 
 
 @app.command()
@@ -47,13 +49,13 @@ def check(notebook: Annotated[Path, typer.Argument(help="a chapter's notebook wi
     content = _read_notebook(notebook)
     typer.echo(f"Running {notebook} …")
     try:
-        notebooks.execute(content, notebook.resolve().parent, profile=os.environ.get("LABKIT_PROFILE", "quick"), allow_errors=True,
-                          seconds=seconds)
+        notebooks.execute(content, notebook.resolve().parent, profile=os.environ.get("LABKIT_PROFILE", "quick"),
+                          allow_errors=True, seconds=seconds)
         scores = notebooks.scores(content)
     except (notebooks.NotebookError, nbformat.ValidationError) as error:
         _stop(f"{notebook} could not be run: {error}")
     if not scores:
-        _stop(f"{notebook} has no checks; expected a chapter's notebook, such as notebooks/01_filtering/01_filtering.ipynb")
+        _stop(f"{notebook} has no checks; {EXPECTED}")
     for number, error in notebooks.failures(content):
         typer.echo(f"✘ cell {number} stopped with {error}")
     for score in scores:
@@ -72,7 +74,8 @@ def doctor() -> None:
 
 
 @app.command()
-def results(number: Annotated[str, typer.Argument(help="the chapter's number, such as 01")], profile: Profile = None) -> None:
+def results(number: Annotated[str, typer.Argument(help="the chapter's number, such as 01")],
+            profile: Profile = None) -> None:
     """Compute a chapter's stored results anew (minutes to hours) and store them in docs/results."""
     import datetime
     import time
@@ -88,7 +91,8 @@ def results(number: Annotated[str, typer.Argument(help="the chapter's number, su
         _stop(str(error))
     command = f"labkit results {number}" + (f" --profile {profile}" if profile else "")
     content = {"date": datetime.date.today().isoformat(), "command": command, "profile": runtime.profile(),
-               "machine": doctor.machine(), "versions": doctor.versions(), "seconds": round(time.monotonic() - start), **content}
+               "machine": doctor.machine(), "versions": doctor.versions(),
+               "seconds": round(time.monotonic() - start), **content}
     path = chapter_results.folder() / f"{number}.json"
     path.write_text(json.dumps(content, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
     typer.echo(f"Stored in {path} after {content['seconds']} s.")
@@ -97,7 +101,7 @@ def results(number: Annotated[str, typer.Argument(help="the chapter's number, su
 @app.command()
 def bench(chapter: Annotated[str, typer.Argument(help="whose functions to measure")] = "filtering",
           save: Annotated[Path | None, typer.Option(help="also store the numbers in this JSON file")] = None) -> None:
-    """Measure labkit beside other packages: time, agreement, memory. Takes minutes, on a machine that does nothing else."""
+    """Measure labkit beside other packages: time, agreement, memory. Takes minutes, on an otherwise idle machine."""
     import datetime
     import importlib
 
@@ -112,9 +116,11 @@ def bench(chapter: Annotated[str, typer.Argument(help="whose functions to measur
     try:
         versions = doctor.versions("opencv-contrib-python-headless", "kornia")
     except ModuleNotFoundError as error:
-        _stop(f"{error.name} is not installed, and labkit is compared with it; install the peers: {doctor.PIP} -e \".[bench]\"")
-    stored = {"date": datetime.date.today().isoformat(), "machine": doctor.machine(), "versions": versions, "tables": {}}
-    typer.echo(f"{stored['date']}, {stored['machine']}\n{', '.join(f'{name} {version}' for name, version in versions.items())}")
+        _stop(f"{error.name} is not installed, and labkit is compared with it: {doctor.PIP} -e \".[bench]\"")
+    stored = {"date": datetime.date.today().isoformat(), "machine": doctor.machine(), "versions": versions,
+              "tables": {}}
+    typer.echo(f"{stored['date']}, {stored['machine']}")
+    typer.echo(", ".join(f"{name} {version}" for name, version in versions.items()))
     timing = importlib.import_module("tests.benchmarks.timing")
     for name in names:
         module = importlib.import_module(f"tests.benchmarks.{name}")
@@ -122,7 +128,8 @@ def bench(chapter: Annotated[str, typer.Argument(help="whose functions to measur
             if hasattr(module, part):
                 rows = getattr(module, part)()
                 typer.echo(f"\n### {name}: {part.replace('_', ' ')}\n\n{timing.table(rows)}")
-                stored["tables"][f"{name}.{part}"] = [{key: _plain(value) for key, value in row.items()} for row in rows]
+                stored["tables"][f"{name}.{part}"] = [{key: _plain(value) for key, value in row.items()}
+                                                      for row in rows]
     if save:
         save.write_text(json.dumps(stored, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
         typer.echo(f"\nStored in {save}.")
@@ -210,7 +217,7 @@ def _read_notebook(path: Path):
     import nbformat
 
     if not path.is_file():
-        _stop(f"{path} is not a file; expected a notebook, such as notebooks/01_filtering/01_filtering.ipynb")
+        _stop(f"{path} is not a file; {EXPECTED}")
     try:
         notebook = nbformat.read(path, as_version=4)
         nbformat.validate(notebook)

@@ -45,9 +45,10 @@ class Finding:
     remedy: str = ""
 
     def __str__(self) -> str:
-        text = textwrap.fill(self.detail, 110, initial_indent=f"{MARKS[self.state]} {self.name:<12}", subsequent_indent=INDENT,
-                             break_long_words=False, break_on_hyphens=False)
-        return f"{text}\n{INDENT}→ {self.remedy}" if self.remedy else text    # a command stays on one line, to be copied
+        text = textwrap.fill(self.detail, 110, initial_indent=f"{MARKS[self.state]} {self.name:<12}",
+                             subsequent_indent=INDENT, break_long_words=False, break_on_hyphens=False)
+        # a command stays on one line, to be copied
+        return f"{text}\n{INDENT}→ {self.remedy}" if self.remedy else text
 
 
 def findings() -> Iterator[Finding]:
@@ -57,7 +58,7 @@ def findings() -> Iterator[Finding]:
     for look in (_torch, _profile, _kernel, _pictures, _numba_cache, _descriptor, _browser, _bubblewrap):
         try:
             yield look()
-        except Exception as error:  # a broken installation can fail in any way, and saying how is what this command is for
+        except Exception as error:  # a broken installation can fail in any way, and this command is there to say how
             yield Finding(look.__name__.strip("_").replace("_", " "), BROKEN, f"{type(error).__name__}: {error}",
                           "delete .venv and run make install, or install labkit and its packages anew")
 
@@ -66,7 +67,9 @@ def report(found: list[Finding] | None = None) -> str:
     """What was found, as text; `None` looks at everything now."""
     found = list(findings()) if found is None else found
     broken = [finding.name for finding in found if finding.state == BROKEN]
-    verdict = f"Broken: {', '.join(broken)}. The lines with → say how to mend that." if broken else "Everything that labkit needs is here."
+    verdict = "Everything that labkit needs is here."
+    if broken:
+        verdict = f"Broken: {', '.join(broken)}. The lines with → say how to mend that."
     return "\n".join([f"labkit {__version__} on {machine()}", "", *map(str, found), "", verdict])
 
 
@@ -113,7 +116,7 @@ def _packages() -> Iterator[Finding]:
     for extra, purpose in EXTRAS.items():
         if extra == "cuda" and shutil.which("nvidia-smi") is None:
             continue
-        wanted = [r for r in needed if r.marker and not r.marker.evaluate({"extra": ""}) and r.marker.evaluate({"extra": extra})]
+        wanted = [r for r in needed if r.marker and r.marker.evaluate({"extra": extra})]
         if wanted:
             yield _group(f"[{extra}]", wanted, required=False, purpose=purpose)
 
@@ -234,20 +237,22 @@ def _browser() -> Finding:
     if found and importlib.util.find_spec("playwright"):
         return Finding("browser", OK, f"{found}, for the tests of the widgets")
     if found:
-        return Finding("browser", MISSING, f"{found}, but not playwright: the tests of the widgets are skipped", f"{PIP} playwright")
+        return Finding("browser", MISSING, f"{found}, but not playwright: the tests of the widgets are skipped",
+                       f"{PIP} playwright")
     return Finding("browser", MISSING, "no Chromium or Chrome: the tests of the widgets are skipped",
                    "sudo apt install chromium, or set LABKIT_BROWSER to the program of your Chrome")
 
 
 def _bubblewrap() -> Finding:
+    without = "grading isolates submissions less without it"
     if platform.system() != "Linux":
-        return Finding("bubblewrap", MISSING, f"does not exist for {platform.system()}; grading isolates submissions less without it")
+        return Finding("bubblewrap", MISSING, f"does not exist for {platform.system()}; {without}")
     program = shutil.which("bwrap")
     if program is None:
-        return Finding("bubblewrap", MISSING, "not installed; grading isolates submissions less without it", "sudo apt install bubblewrap")
-    tried = subprocess.run([program, "--ro-bind", "/", "/", "--unshare-all", "true"], capture_output=True, text=True, timeout=20,
-                           check=False)
+        return Finding("bubblewrap", MISSING, f"not installed; {without}", "sudo apt install bubblewrap")
+    tried = subprocess.run([program, "--ro-bind", "/", "/", "--unshare-all", "true"], capture_output=True, text=True,
+                           timeout=20, check=False)
     if tried.returncode:
         return Finding("bubblewrap", MISSING, f"{program} is not allowed to work here: {tried.stderr.strip()}",
-                       "allow unprivileged user namespaces, or leave it: grading isolates submissions less without it")
+                       f"allow unprivileged user namespaces, or leave it: {without}")
     return Finding("bubblewrap", OK, f"{program}, isolates submissions when grading")

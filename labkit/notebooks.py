@@ -10,7 +10,7 @@
 - `notebooks/index.ipynb`, the course's first page, from the headers of all chapters.
 
 Two cells of a script belong to an exercise and name it: `# %% exercise="box_filter"`, with its solution between
-`### BEGIN SOLUTION` and `### END SOLUTION`, and `# %% check="box_filter"`. nbgrader's own cell metadata is made from that.
+`### BEGIN SOLUTION` and `### END SOLUTION`, and `# %% check="box_filter"`. nbgrader's cell metadata is made from that.
 """
 
 from __future__ import annotations
@@ -80,11 +80,11 @@ class Score:
 
 
 def find_root(start: Path | None = None) -> Path:
-    """The course's folder: the first of `start` (the current folder), its parents and labkit's own repository that has one.
+    """The course's folder: `start` (the current folder), else the nearest above it, else labkit's own repository.
 
     Raises
     ------
-    NotebookError : none of them holds `notebooks/index.ipynb` or `solutions`.
+    NotebookError : none of them holds `notebooks/index.ipynb`, or `solutions` beside `nbgrader_config.py`.
     """
     start = (start or Path.cwd()).resolve()
     for folder in (start, *start.parents, Path(__file__).resolve().parent.parent):
@@ -123,10 +123,11 @@ def unexecuted(chapter: Chapter) -> NotebookNode:
 def _take_header(notebook: NotebookNode, chapter: Chapter) -> dict:
     """Remove jupytext's header cell and return its `labkit` entry."""
     first = notebook.cells[0] if notebook.cells else None
-    header = (yaml.safe_load(first.source.strip("-\n")) or {}).get("labkit") if first and first.cell_type == "raw" else None
+    raw = yaml.safe_load(first.source.strip("-\n")) if first and first.cell_type == "raw" else None
+    header = raw.get("labkit") if isinstance(raw, dict) else None
     if not isinstance(header, dict) or set(header) != set(HEADER):
-        raise NotebookError(f"{chapter.source}: expected a header with an entry `labkit` that holds {', '.join(HEADER)}; "
-                            f"found {', '.join(header) if isinstance(header, dict) else 'none'}")
+        raise NotebookError(f"{chapter.source}: expected a header with an entry `labkit` that holds "
+                            f"{', '.join(HEADER)}; found {', '.join(header) if isinstance(header, dict) else 'none'}")
     del notebook.cells[0]
     return {key: header[key] for key in HEADER}
 
@@ -141,11 +142,12 @@ def _describe_exercises(notebook: NotebookNode, chapter: Chapter) -> None:
         exercise, check = marks.get("exercise"), marks.get("check")
         solved = len(re.findall("### BEGIN SOLUTION", cell.source)), len(re.findall("### END SOLUTION", cell.source))
         if solved != ((1, 1) if exercise else (0, 0)):
-            raise NotebookError(f"{chapter.source}: a cell marked exercise, and no other, holds one ### BEGIN SOLUTION and one "
-                                f"### END SOLUTION; look at the cell that starts with {cell.source[:60]!r}")
+            raise NotebookError(f"{chapter.source}: a cell marked exercise, and no other, holds one ### BEGIN SOLUTION "
+                                f"and one ### END SOLUTION; look at the cell that starts with {cell.source[:60]!r}")
         if exercise:
             if exercise in seen or expected:
-                raise NotebookError(f"{chapter.source}: exercise {exercise!r} comes twice, or before the check of {expected!r}")
+                raise NotebookError(f"{chapter.source}: exercise {exercise!r} comes twice, "
+                                    f"or before the check of {expected!r}")
             known = labkit.checks.exercises(chapter.topic)
             if exercise not in known:
                 raise NotebookError(f"{chapter.source}: labkit.checks.{chapter.topic} knows no exercise {exercise!r}; "
@@ -167,7 +169,8 @@ def _describe_exercises(notebook: NotebookNode, chapter: Chapter) -> None:
 
 def _nbgrader(grade_id: str, *, solution: bool = False, grade: bool = False, locked: bool = False,
               points: float | None = None) -> NotebookNode:
-    entry = {"grade": grade, "grade_id": grade_id, "locked": locked, "schema_version": 3, "solution": solution, "task": False}
+    entry = {"grade": grade, "grade_id": grade_id, "locked": locked, "schema_version": 3, "solution": solution,
+             "task": False}
     return nbformat.from_dict(entry if points is None else {**entry, "points": points})
 
 
@@ -215,12 +218,14 @@ def execute(notebook: NotebookNode, folder: Path, *, profile: str | None = None,
         client = NotebookClient(notebook, timeout=seconds, kernel_name="python3", allow_errors=allow_errors,
                                 interrupt_on_timeout=allow_errors, record_timing=False, store_widget_state=False,
                                 extra_arguments=["--log-level=ERROR"],
-                                on_cell_complete=lambda **_: bar.update(), resources={"metadata": {"path": str(folder)}})
+                                on_cell_complete=lambda **_: bar.update(),
+                                resources={"metadata": {"path": str(folder)}})
         try:
             client.execute(env=environment)
         except (CellControlSignal, DeadKernelError) as error:
             raise NotebookError(re.sub(r"\x1b\[[0-9;]*m", "", str(error))) from error    # a log shows no colours
-    notebook.metadata.language_info = nbformat.from_dict(KERNEL["language_info"])    # nbclient writes Python's version there
+    # nbclient writes Python's version there
+    notebook.metadata.language_info = nbformat.from_dict(KERNEL["language_info"])
     notebook.metadata.pop("widgets", None)
     noise = []
     for cell in notebook.cells:
@@ -279,7 +284,8 @@ def _score(exercise: str, points: float, outputs: list[NotebookNode]) -> Score:
                 return Score(exercise, float(said[1]), points, text)
     for output in outputs:
         if output.output_type == "error":
-            return Score(exercise, 0.0, points, f"✘ {exercise}: the check did not run. {output.ename}: {output.evalue}")
+            text = f"✘ {exercise}: the check did not run. {output.ename}: {output.evalue}"
+            return Score(exercise, 0.0, points, text)
     return Score(exercise, 0.0, points, f"✘ {exercise}: its check cell gave no verdict; was the cell changed?")
 
 
@@ -308,17 +314,17 @@ def released(notebook: NotebookNode, chapter: Chapter) -> str:
 
 def index(root: Path) -> NotebookNode:
     """The course's first page, from the chapters' headers."""
-    rows, minutes = [], 0
+    rows = []
     for chapter in chapters(root):
         notebook = unexecuted(chapter)
         header = notebook.metadata.labkit
-        points = [cell.metadata.nbgrader.points for cell in notebook.cells if cell.metadata.get("nbgrader", {}).get("grade")]
-        minutes += header.minutes
-        rows.append(f"| [{int(chapter.name[:2])} · {header.title}]({chapter.name}/{chapter.name}.ipynb) | {header.summary} "
-                    f"| {_duration(header.minutes)} | {len(points)} for {sum(points):g} points | {header.needs} "
-                    f"| [look](../solutions/{chapter.name}/{chapter.name}.ipynb) |")
-    table = "\n".join(["| chapter | what it is about | time | exercises | needs | solutions |",
-                       "| --- | --- | --- | --- | --- | --- |", *rows])
+        points = [cell.metadata.nbgrader.points for cell in notebook.cells
+                  if cell.metadata.get("nbgrader", {}).get("grade")]
+        place = f"{chapter.name}/{chapter.name}.ipynb"
+        rows.append([f"[{int(chapter.name[:2])} · {header.title}]({place})", header.summary, _duration(header.minutes),
+                     f"{len(points)} for {sum(points):g} points", header.needs, f"[look](../solutions/{place})"])
+    head = ["chapter", "what it is about", "time", "exercises", "needs", "solutions"]
+    table = "\n".join(f"| {' | '.join(row)} |" for row in [head, ["---"] * len(head), *rows])
     cells = [nbformat.v4.new_markdown_cell(text) for text in (WELCOME, f"## Chapters\n\n{table}", HOW_TO)]
     cells.append(nbformat.v4.new_code_cell(MACHINE))
     notebook = nbformat.v4.new_notebook(cells=cells, metadata=KERNEL)
@@ -333,25 +339,26 @@ def _duration(minutes: int) -> str:
 WELCOME = """\
 # Patch by patch
 
-A photograph explains itself: cut it into small squares, and most of them turn up again somewhere else in the same picture.
-From this one observation follow filters that remove noise and keep edges, pictures that mend their own holes, and textures that
-go on for ever.
+A photograph explains itself: cut it into small squares, and most of them turn up again somewhere else in the same
+picture. From this one observation follow filters that remove noise and keep edges, pictures that mend their own holes,
+and textures that go on for ever.
 
-In this course you write these methods yourself, in a few lines each, look at what they do, and let a check tell you whether
-they are right. Open a chapter by clicking on it."""
+In this course you write these methods yourself, in a few lines each, look at what they do, and let a check tell you
+whether they are right. Open a chapter by clicking on it."""
 
 HOW_TO = """\
 ## How it works
 
-- **Shift + Enter** runs a cell and goes to the next. *Run → Run All Cells* is fine at any time: it goes past what you have
-  not solved yet.
-- An **exercise** is a cell with `# YOUR CODE HERE`. The cell under it is its **check**: run it as often as you like. It says what is
-  right, and when something is wrong, what it looks like.
+- **Shift + Enter** runs a cell and goes to the next. *Run → Run All Cells* is fine at any time: it goes past what you
+  have not solved yet.
+- An **exercise** is a cell with `# YOUR CODE HERE`. The cell under it is its **check**: run it as often as you like.
+  It says what is right, and when something is wrong, what it looks like.
 - **Stuck?** Hints unfold under each exercise, one step at a time. You can also go on: after each exercise the
   notebook uses labkit's own function. The solutions, with all their pictures, are one click away in the table above.
-- **Your work** is the notebook itself: save it with Ctrl + S. `labkit check NOTEBOOK` in a terminal runs all checks of a
-  notebook and adds up the points.
-- **Nothing here needs the internet** or a GPU. The cell below says what your machine offers, and how to mend what is missing."""
+- **Your work** is the notebook itself: save it with Ctrl + S. `labkit check NOTEBOOK` in a terminal runs all checks of
+  a notebook and adds up the points.
+- **Nothing here needs the internet** or a GPU. The cell below says what your machine offers, and how to mend what is
+  missing."""
 
 MACHINE = """\
 from labkit import doctor
@@ -434,7 +441,8 @@ def _difference(path: Path, wanted: NotebookNode) -> str | None:
 
 
 def main(arguments: list[str] | None = None) -> int:
-    parser = argparse.ArgumentParser(prog="python -m labkit.notebooks", description="Make the notebooks from their sources.")
+    parser = argparse.ArgumentParser(prog="python -m labkit.notebooks",
+                                     description="Make the notebooks from their sources.")
     commands = parser.add_subparsers(dest="command", required=True)
     making = commands.add_parser("build", help="write notebooks: those whose sources have changed, or those named")
     making.add_argument("chapters", nargs="*", metavar="CHAPTER", help="such as 01_filtering")

@@ -512,7 +512,7 @@ def test_a_gradient_of_the_bilateral_filter_does_not_keep_every_window():
 
     def count(tensor):
         nonlocal kept
-        kept += tensor.untyped_storage().data_ptr() != image.untyped_storage().data_ptr()
+        kept += 1
         return tensor
 
     with torch.autograd.graph.saved_tensors_hooks(count, lambda tensor: tensor):

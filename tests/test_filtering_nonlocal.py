@@ -28,6 +28,15 @@ from labkit.runtime import generator
 SIGMA = 25 / 255
 
 
+@pytest.fixture(autouse=True, scope="module")
+def one_torch_thread():
+    """On tensors as small as these, threads do little but wait for each other, long on a busy machine."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(threads)
+
+
 def random_image(*shape: int, seed: int = 0, dtype: torch.dtype = torch.float32) -> torch.Tensor:
     return torch.rand(shape, generator=generator(seed), dtype=torch.float64).to(dtype)
 
@@ -111,7 +120,7 @@ def test_rule_of_thumb_gives_the_documented_quality():
     assert psnr(nonlocal_means(noisy, h=0.65 * SIGMA, sigma=SIGMA), clean) > 29.15
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=25, deadline=None)
 @given(height=st.integers(1, 9), width=st.integers(1, 9), channels=st.sampled_from([1, 2, 3]),
        patch_size=st.sampled_from([1, 3, 5]), window_size=st.sampled_from([5, 9, 25]), h=st.floats(1e-3, 10),
        sigma=st.floats(0, 1), seed=st.integers(0, 1000))
@@ -176,8 +185,8 @@ def test_takes_any_memory_layout_and_keeps_half_precision():
 
 
 def test_nonlocal_means_has_the_gradient_of_its_definition():
-    image = random_image(2, 4, 5, dtype=torch.float64).requires_grad_()
-    assert torch.autograd.gradcheck(lambda u: nonlocal_means(u, patch_size=3, window_size=5, h=0.5, sigma=0.05), image)
+    image = random_image(2, 3, 4, dtype=torch.float64).requires_grad_()
+    assert torch.autograd.gradcheck(lambda u: nonlocal_means(u, patch_size=3, window_size=3, h=0.5, sigma=0.05), image)
 
 
 @pytest.mark.parametrize("options, message", [
@@ -360,11 +369,11 @@ def test_a_linear_autoencoder_finds_the_principal_subspace_and_a_relu_comes_clos
     centred = patches - patches.mean(0)
     _, singular, basis = torch.linalg.svd(centred, full_matrices=False)
     best = float(singular[3:].square().sum() / patches.numel())     # no linear code of 3 numbers does better
-    linear = PatchAutoencoder(patch_size=3, rank=3).fit(patches, steps=600)
+    linear = PatchAutoencoder(patch_size=3, rank=3).fit(patches, steps=300)
     assert largest_angle(linear.subspace(), basis[:3].T) < 2        # Adam's steps of 0.01 keep it moving
-    assert best - 1e-9 < residual(patches, linear) < 1.05 * best
-    rectified = PatchAutoencoder(patch_size=3, rank=3, activation="relu").fit(patches, steps=1500)
-    assert residual(patches, rectified) < 1.3 * best
+    assert best - 1e-9 < residual(patches, linear) < 1.02 * best
+    rectified = PatchAutoencoder(patch_size=3, rank=3, activation="relu").fit(patches, steps=300)
+    assert residual(patches, rectified) < 1.15 * best
 
 
 def test_losses_fall_and_are_all_there():

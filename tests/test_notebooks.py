@@ -138,7 +138,8 @@ def test_an_exercise_states_its_points_and_minutes(chapter):
         if cell.metadata.get("nbgrader", {}).get("solution"):
             exercise = known[cell.metadata.nbgrader.grade_id]
             plural = "" if exercise.points == 1 else "s"
-            assert f"`{exercise.name}` ({exercise.points:g} point{plural}, about {exercise.minutes} minutes)" in previous.source
+            stated = f"`{exercise.name}` ({exercise.points:g} point{plural}, about {exercise.minutes} minutes)"
+            assert stated in previous.source
         previous = cell
 
 
@@ -148,7 +149,8 @@ def test_no_solution_is_in_the_students_notebook(chapter):
     region = re.compile(r"### BEGIN SOLUTION\n(.*?)### END SOLUTION", re.DOTALL)
     given = "\n".join(region.sub("", source) for source in sources(solved))
     # a line that the text or the given code says anyway tells nothing
-    secret = {line.strip() for source in sources(solved) for body in region.findall(source) for line in body.splitlines()}
+    bodies = [body for source in sources(solved) for body in region.findall(source)]
+    secret = {line.strip() for body in bodies for line in body.splitlines()}
     secret = {line for line in secret if line and line not in given}
     student = json.dumps(read(chapter.student), ensure_ascii=False)
     assert len(secret) > 10
@@ -176,7 +178,8 @@ class _Pictures(HTMLParser):
         words = dict(attributes)
         if tag == "img" and not (words.get("alt") or "").strip():
             self.wordless.append(self.get_starttag_text()[:200])
-        if tag == "svg" and words.get("aria-hidden") != "true" and not (words.get("aria-label") or words.get("aria-labelledby")):
+        if tag == "svg" and words.get("aria-hidden") != "true" \
+                and not (words.get("aria-label") or words.get("aria-labelledby")):
             self.wordless.append(self.get_starttag_text()[:200])
 
 
@@ -250,7 +253,8 @@ def test_a_course_that_was_just_built_has_no_problems(built):
 
 @pytest.mark.parametrize(("old", "new", "stale"), [
     ("# # Filtering", "# # Filters", {"solution", "student"}),
-    ("count_include_pad=False", "count_include_pad=False,", {"solution", "student"}),     # the student's file holds the source's hash
+    # the student's notebook does not change, but the hash of its source does
+    ("count_include_pad=False", "count_include_pad=False,", {"solution", "student"}),
     ("summary: One box.", "summary: Two boxes.", {"solution", "student", "index"}),
     ('tags=["demonstration"]', 'tags=["other"]', {"solution", "student"}),
 ], ids=["text", "solution", "header", "tag"])
@@ -319,9 +323,9 @@ def test_a_cell_that_is_added_leaves_the_names_of_the_others_alone(course):
 
 def nbgrader(course: Chapter, *arguments: str) -> None:
     """Run an nbgrader command in the course's folder, as an instructor does."""
-    path = os.pathsep.join([str(Path(sys.executable).parent), os.environ["PATH"]])     # nbgrader calls alembic by its bare name
-    done = subprocess.run([sys.executable, "-m", "nbgrader", *arguments], cwd=course.root, env={**os.environ, "PATH": path},
-                          capture_output=True, text=True, timeout=120, check=False)
+    path = os.pathsep.join([str(Path(sys.executable).parent), os.environ["PATH"]])     # it calls a bare alembic
+    done = subprocess.run([sys.executable, "-m", "nbgrader", *arguments], cwd=course.root, timeout=120, check=False,
+                          env={**os.environ, "PATH": path}, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
 
 
@@ -330,7 +334,7 @@ def test_nbgrader_s_own_commands_make_the_same_file_and_mark_it(course):
     course.student.unlink()
     nbgrader(course, "generate_assignment", course.name)
     assert course.student.read_bytes() == wanted
-    assert [path.name for path in course.student.parent.iterdir()] == [course.student.name]     # the source stays behind
+    assert [path.name for path in course.student.parent.iterdir()] == [course.student.name]     # not the source
 
     for student, work in (("ada", course.solution), ("bob", course.student)):
         target = course.root / "submitted" / student / course.name / course.student.name
@@ -353,13 +357,15 @@ def test_a_notebook_keeps_what_means_something_without_a_kernel(built):
 
 
 def test_the_author_hears_what_a_solution_wrote_to_stderr(built):
-    notebook = nbformat.v4.new_notebook(cells=[nbformat.v4.new_code_cell("import sys; print('noise', file=sys.stderr)")])
+    cell = nbformat.v4.new_code_cell("import sys; print('noise', file=sys.stderr)")
+    notebook = nbformat.v4.new_notebook(cells=[cell])
     assert notebooks.execute(notebook, built.root) == ["noise\n"]
     assert notebook.cells[0].outputs == []
 
 
 def test_nbgrader_s_metadata_come_from_the_marks(built):
-    solved = {cell.metadata.nbgrader.grade_id: cell for cell in notebooks.unexecuted(built).cells if "nbgrader" in cell.metadata}
+    solved = {cell.metadata.nbgrader.grade_id: cell for cell in notebooks.unexecuted(built).cells
+              if "nbgrader" in cell.metadata}
     assert list(solved) == ["box_filter", "check_box_filter"] == [cell.id for cell in solved.values()]
     answer, check = (cell.metadata.nbgrader for cell in solved.values())
     assert (answer.solution, answer.grade) == (True, False)
@@ -412,8 +418,9 @@ def test_a_folder_without_a_course_says_so(tmp_path, monkeypatch):
 
 def test_nbval_notices_when_a_solution_does_not_pass_its_check_any_more(course):
     def run() -> subprocess.CompletedProcess:
-        return subprocess.run([sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "--nbval-lax", "--nbval-current-env", str(course.solution)],
-                              cwd=course.root, capture_output=True, text=True, timeout=120, check=False)
+        command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "--nbval-lax", "--nbval-current-env"]
+        return subprocess.run([*command, str(course.solution)], cwd=course.root, capture_output=True, text=True,
+                              timeout=120, check=False)
 
     assert run().returncode == 0
     notebook = read(course.solution)
@@ -425,12 +432,13 @@ def test_nbval_notices_when_a_solution_does_not_pass_its_check_any_more(course):
 
 @pytest.mark.parametrize("verdict", [
     Verdict("box_filter", 2, 2.0, "right"),
-    Verdict("box_filter", 2.5, 0.75, "wrong", diagnosis=("1 of 3 points is wrong.",), properties=(Property("3 of 4 points", False),)),
+    Verdict("box_filter", 2.5, 0.75, "wrong", diagnosis=("1 of 3 points is wrong.",),
+            properties=(Property("3 of 4 points", False),)),
     Verdict("box_filter", 1, 0.0, "unsolved"),
 ], ids=lambda verdict: verdict.outcome)
 def test_points_are_read_from_what_a_check_says(verdict):
-    check = nbformat.v4.new_code_cell("check", metadata={"nbgrader": {"grade_id": "check_box_filter", "grade": True, "points": verdict.points,
-                                                                      "solution": False}})
+    metadata = {"grade_id": "check_box_filter", "grade": True, "points": verdict.points, "solution": False}
+    check = nbformat.v4.new_code_cell("check", metadata={"nbgrader": metadata})
     check.outputs = [nbformat.v4.new_output("stream", text="9 of 9 points"),
                      nbformat.v4.new_output("execute_result", data={"text/plain": repr(verdict)})]
     score, = notebooks.scores(nbformat.v4.new_notebook(cells=[check]))

@@ -12,6 +12,17 @@ from labkit import filtering, images, patches
 from labkit.checks.engine import Mistake, Task, exercise
 
 
+# --- what a grader hides --------------------------------------------------------------------------------------------
+# Many of labkit's filters contain others: a bilateral filter with a huge h is a Gaussian, one with both huge is a box.
+
+_BY_PATCHES = tuple(f"labkit.filtering.{name}" for name in ("nonlocal_means", "nonlocal_attention"))
+_BY_COLOR = tuple(f"labkit.filtering.{name}" for name in ("bilateral_filter", "cross_bilateral_filter",
+                                                          "rolling_guidance_filter", "weights_at"))
+_BY_PLACE = (*(f"labkit.filtering.{name}" for name in ("gaussian_filter", "difference_of_gaussians", "gaussian_kernel",
+                                                       "box_filter", "linear.box_mean", "guided_filter")),
+             "labkit.operators.Blur")
+
+
 # --- pieces that the wrong answers are made of ----------------------------------------------------------------------
 
 def _neighbours(image: Tensor, radius: int) -> Iterator[tuple[int, int, Tensor, Tensor]]:
@@ -66,7 +77,7 @@ def _gaussian_padded(border: str) -> Callable[[Tensor, float, int], Tensor]:
 
 
 @exercise(points=2, minutes=20, reference=_gaussian, withholds=(
-    "labkit.filtering.gaussian_filter", "labkit.filtering.difference_of_gaussians", "scipy.ndimage.gaussian_filter",
+    *_BY_PLACE, *_BY_COLOR, *_BY_PATCHES, "scipy.ndimage.gaussian_filter",
     "scipy.ndimage.gaussian_filter1d", "skimage.filters.gaussian", "skimage.filters.difference_of_gaussians",
     "torchvision.transforms.functional.gaussian_blur", "torchvision.transforms.GaussianBlur"), mistakes={
     "border_darkened": Mistake("pixels outside the picture count as black: the weights are divided by the same constant "
@@ -140,7 +151,7 @@ def _box_without_zeros(image: Tensor, radius: int) -> Tensor:
 
 
 @exercise(points=2, minutes=25, reference=_box, withholds=(
-    "labkit.filtering.box_filter", "scipy.ndimage.uniform_filter", "scipy.ndimage.uniform_filter1d",
+    *_BY_PLACE, *_BY_COLOR, *_BY_PATCHES, "torch.nn.functional.avg_pool2d", "torch.nn.AvgPool2d", "scipy.ndimage.uniform_filter", "scipy.ndimage.uniform_filter1d",
     "skimage.transform.integral_image", "skimage.transform.integrate", "skimage.filters.rank.mean"), mistakes={
     "not_normalised": Mistake("the window is summed but never divided by its area", lambda image, radius: _average(
         image, lambda dy, dx, _: 1.0, radius, divisor=1.0), 2),
@@ -199,11 +210,7 @@ def _joint(difference: Tensor) -> Tensor:
     return difference.square().sum(0, keepdim=True)
 
 
-_BILATERAL_LIBRARIES = ("labkit.filtering.bilateral_filter", "labkit.filtering.cross_bilateral_filter",
-                        "labkit.filtering.rolling_guidance_filter", "skimage.restoration.denoise_bilateral")
-
-
-@exercise(points=2, minutes=25, reference=_bilateral, withholds=_BILATERAL_LIBRARIES, mistakes={
+@exercise(points=2, minutes=25, reference=_bilateral, withholds=(*_BY_COLOR, "skimage.restoration.denoise_bilateral"), mistakes={
     "space_only": Mistake("the colours have no say in the weights: this is the Gaussian filter",
                           _weighted(lambda d2, c, s, h: _gauss(d2, s)), 1),
     "color_only": Mistake("the distance in space has no say in the weights", _weighted(lambda d2, c, s, h: _gauss(_joint(c), h)), 1),
@@ -264,7 +271,7 @@ def _both(image: Tensor, guide: Tensor, s: float, h: float, radius: int) -> Tens
     return _cross(image, together, s, h, radius)
 
 
-@exercise(points=2, minutes=15, reference=_cross, withholds=_BILATERAL_LIBRARIES, mistakes={
+@exercise(points=2, minutes=15, reference=_cross, withholds=(*_BY_COLOR, "skimage.restoration.denoise_bilateral"), mistakes={
     "guide_ignored": Mistake("the weights come from the picture itself; they should come from the guide",
                              lambda image, guide, s, h, radius: _cross(image, image, s, h, radius), 1),
     "guide_filtered": Mistake("it averages the values of the guide; the guide only gives the weights",
@@ -327,7 +334,7 @@ def _guided_zero_padded(image: Tensor, guide: Tensor, radius: int, eps: float) -
     return (mean(a) * g + mean(mean_u - a * mean_g)).to(image.dtype)
 
 
-@exercise(points=3, minutes=30, reference=_guided, withholds=("labkit.filtering.guided_filter",), mistakes={
+@exercise(points=3, minutes=30, reference=_guided, withholds=("labkit.filtering.guided_filter", "labkit.filtering.weights_at"), mistakes={
     "not_averaged": Mistake("a and b of the window around the pixel are used alone; every pixel lies in many windows, and "
                             "their a and b are averaged before they are applied",
                             _guided_by(lambda mg, mu, cov, var, eps: ((a := cov / (var + eps)), mu - a * mg), average=""), 3),
@@ -390,7 +397,7 @@ def _rolling_by(start: Callable[..., Tensor], step: Callable[..., Tensor]) -> Ca
     return variant
 
 
-@exercise(points=2, minutes=15, reference=_rolling, withholds=("labkit.filtering.rolling_guidance_filter",), mistakes={
+@exercise(points=2, minutes=15, reference=_rolling, withholds=("labkit.filtering.rolling_guidance_filter", "labkit.filtering.weights_at"), mistakes={
     "filter_iterated": Mistake("the filter is merely iterated: each pass averages the last result; it should average the "
                                "original picture, and only the weights follow the last result",
                                _rolling_by(_gaussian, lambda image, u, f: f(u, u)), 1),
@@ -457,7 +464,7 @@ def _means_by(weight: Callable[[Tensor, float, float], Tensor] | None = None, *,
 
 
 @exercise(points=3, minutes=35, reference=_means, withholds=(
-    "labkit.filtering.nonlocal_means", "labkit.filtering.nonlocal_attention", "skimage.restoration.denoise_nl_means"), mistakes={
+    *_BY_PATCHES, "labkit.filtering.weights_at", "skimage.restoration.denoise_nl_means"), mistakes={
     "sum_not_mean": Mistake("d² is summed over the patch; it is the mean over its pixels and channels", _means_by(total=True), 2),
     "channels_summed": Mistake("d² is summed over the channels; it is the mean over the patch and the channels",
                                lambda image, n, w, h, sigma: _means_by(lambda d2, h, s: torch.exp(
@@ -631,8 +638,7 @@ def _underflows(query: Tensor, key: Tensor, value: Tensor, h: float) -> Tensor:
     return (w / w.sum(1, keepdim=True)) @ value
 
 
-@exercise(points=2, minutes=25, kind="differentiable", reference=_attention, withholds=(
-    "labkit.filtering.nonlocal_attention", "labkit.filtering.nonlocal_means"), mistakes={
+@exercise(points=2, minutes=25, kind="differentiable", reference=_attention, withholds=_BY_PATCHES, mistakes={
     "dot_product": Mistake("the similarity is the dot product; here it is minus the squared distance",
                            _attention_by(lambda q, k, h: (q * k).sum(-1) / h ** 2), 1),
     "scaled_dot_product": Mistake("the similarity is the dot product over √D, that of the Transformer; here it is minus the "

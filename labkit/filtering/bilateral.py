@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Iterator
 
 import torch
 from torch import Tensor
@@ -153,27 +154,57 @@ def _validated_radius(sigma_space: float, sigma_color: float, radius: int | None
 
 
 def _weighted_mean(image: Tensor, guide: Tensor, radius: int, sigma_space: float, sigma_color: float) -> Tensor:
-    """The equation, offset by offset: no array is larger than the image."""
-    from torch.utils.checkpoint import checkpoint
+    """The equation: Σ_y w(x, y) u(y) / C(x)."""
+    total, norm = _WeightedSums.apply(image, guide, radius, sigma_space, sigma_color)
+    return total / norm
 
+
+class _WeightedSums(torch.autograd.Function):
+    """Σ_y w(x, y) u(y) and C(x) = Σ_y w(x, y), offset by offset: no array is larger than the image.
+
+    Left to itself, autograd would keep the weights of all offsets; the way back computes them again instead.
+    """
+
+    @staticmethod
+    def forward(ctx, image: Tensor, guide: Tensor, radius: int, sigma_space: float, sigma_color: float):
+        ctx.save_for_backward(image, guide)
+        ctx.parameters = radius, sigma_space, sigma_color
+        total, norm = torch.zeros_like(image), torch.zeros_like(image[..., :1, :, :])
+        for here, there, space in _offsets(image, radius, sigma_space):
+            term, weight = _neighbour(image[there], guide[here], guide[there], space, sigma_color)
+            total[here] += term
+            norm[here] += weight
+        return total, norm
+
+    @staticmethod
+    @torch.autograd.function.once_differentiable
+    def backward(ctx, to_total: Tensor, to_norm: Tensor):
+        image, guide = ctx.saved_tensors
+        radius, sigma_space, sigma_color = ctx.parameters
+        to_image, to_guide = torch.zeros_like(image), torch.zeros_like(guide)
+        for here, there, space in _offsets(image, radius, sigma_space):
+            parts = [part.detach().requires_grad_() for part in (image[there], guide[here], guide[there])]
+            with torch.enable_grad():
+                sums = _neighbour(*parts, space, sigma_color)
+            back = torch.autograd.grad(sums, parts, (to_total[here], to_norm[here]))
+            to_image[there] += back[0]
+            to_guide[here] += back[1]
+            to_guide[there] += back[2]
+        return to_image, to_guide, None, None, None
+
+
+def _offsets(image: Tensor, radius: int, sigma_space: float) -> Iterator[tuple[tuple, tuple, float]]:
+    """For each offset of the window: the pixels x, their neighbours y inside the picture, |x - y|² / (2 σ²)."""
     height, width = image.shape[-2:]
-    total = torch.zeros_like(image)
-    norm = torch.zeros_like(image[..., :1, :, :])
     for dy in range(-min(radius, height - 1), min(radius, height - 1) + 1):
         for dx in range(-min(radius, width - 1), min(radius, width - 1) + 1):
             here = (..., slice(max(0, -dy), height - max(0, dy)), slice(max(0, -dx), width - max(0, dx)))
             there = (..., slice(max(0, dy), height + min(0, dy)), slice(max(0, dx), width + min(0, dx)))
-            space = ((dy / sigma_space) ** 2 + (dx / sigma_space) ** 2) / 2
-            # With gradients, each offset's weights are computed again on the way back rather than kept.
-            weight, term = checkpoint(_neighbour, guide[here], guide[there], image[there], space, sigma_color,
-                                      use_reentrant=False)
-            norm[here] += weight
-            total[here] += term
-    return total / norm
+            yield here, there, ((dy / sigma_space) ** 2 + (dx / sigma_space) ** 2) / 2
 
 
-def _neighbour(guide_here: Tensor, guide_there: Tensor, image_there: Tensor, space: float,
+def _neighbour(image_there: Tensor, guide_here: Tensor, guide_there: Tensor, space: float,
                sigma_color: float) -> tuple[Tensor, Tensor]:
     distance = ((guide_here - guide_there) / sigma_color).square().sum(-3, keepdim=True)
     weight = torch.exp(-space - distance / 2)
-    return weight, weight * image_there
+    return weight * image_there, weight

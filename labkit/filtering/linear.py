@@ -11,7 +11,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from labkit.images import pad
-from labkit.kernels import run
+from labkit.kernels import available, run
 from labkit.validation import BORDERS, validate_choice, validate_image, validate_integer, validate_number
 
 
@@ -305,9 +305,9 @@ def _by_rank(name: str, image: Tensor, radius: int) -> Tensor:
 # --- what the filters of this folder share --------------------------------------------------------------------------
 
 def runs_kernel(*tensors: Tensor) -> bool:
-    """Whether a compiled kernel can serve: on its devices, and where no gradient is asked for."""
+    """Whether a compiled kernel can serve: it is there, on its devices, and where no gradient is asked for."""
     wants_gradient = torch.is_grad_enabled() and any(t.requires_grad for t in tensors)
-    return not wants_gradient and tensors[0].device.type in ("cpu", "cuda")
+    return available() and not wants_gradient and tensors[0].device.type in ("cpu", "cuda")
 
 
 def as_floats(image: Tensor) -> Tensor:

@@ -251,7 +251,8 @@ def _open_zips(entries: list[_Entry], unpacker: _Unpacker, chapters: Sequence[st
         one = bool(folder or _MOODLE.fullmatch(stem) or _CANVAS.fullmatch(stem) or _before_chapter(stem, chapters))
         inside = list(unpacker.unpack(entry.path, (), depth=int(one)))
         if one or not _holds_a_class(inside, chapters):
-            inside = [_Entry((*folder, stem, *e.parts), e.path, e.refusal) for e in inside]
+            top = stem if folder or _from_platform(stem) else _student(f"{stem}.ipynb", False, chapters)[0]
+            inside = [_Entry((*folder, top, *e.parts), e.path, e.refusal) for e in inside]
         else:
             inside = _without_wrapping(inside, chapters)
         opened += inside

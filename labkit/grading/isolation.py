@@ -104,7 +104,7 @@ class Sandbox:
 
     Parameters
     ----------
-    cells : the notebook's code.
+    cells : the notebook's code; the attribute of that name may be set to a part of it between two exercises.
     scratch : a folder for the sandbox's own files, made when it is missing and removed at the end.
     limits : what the code may take.
     bubblewrap : `True` insists on it, `False` does without, `None` takes it where it works.
@@ -130,7 +130,8 @@ class Sandbox:
         self.uses_bubblewrap = bubblewrap is not False and not trouble
         self.printed = ""
         self._worker: _Worker | None = None
-        self._left_out: dict[int, Problem] = {}      # cells that ended their process, or took too long
+        self._preload = _preload(cells)
+        self._left_out: dict[str, Problem] = {}      # sources of cells that ended their process, or took too long
         self._starts_for_cells = STARTS_PER_CELL
 
     def __enter__(self) -> Sandbox:
@@ -170,7 +171,7 @@ class Sandbox:
             course.mkdir(exist_ok=True)
             write_package(course, withholds=withholds)
             if self._worker is None:
-                self._worker = _Worker(self.scratch, self.limits, self.uses_bubblewrap, _preload(self.cells))
+                self._worker = _Worker(self.scratch, self.limits, self.uses_bubblewrap, self._preload)
             with suppress(_WorkerEnded):      # it could not clean up after the last child, and ended: once more
                 return _Child(self._worker, self.limits)
             self._close_worker()
@@ -214,9 +215,9 @@ class _Session:
             cell = None
             try:
                 self.child.ask("begin", self.name, self.kind, list(self.withholds), seconds=START_SECONDS)
-                seconds_left = self.limits.exercise_seconds
-                for cell in range(len(self.sandbox.cells)):
-                    seconds_left -= self._execute(cell, seconds_left)
+                seconds_left = self.seconds_left
+                for number, cell in enumerate(self.sandbox.cells, start=1):
+                    seconds_left -= self._execute(number, cell, seconds_left)
                 return
             except _Stopped as stopped:
                 self._end_child()
@@ -224,28 +225,28 @@ class _Session:
                     self.problem = Problem("NotRun", "The cells of this notebook could not be run: " + stopped.problem.message + ".")
                     return
                 self.sandbox._starts_for_cells -= 1
-                self.sandbox._left_out[cell] = stopped.problem
+                self.sandbox._left_out[cell.source] = stopped.problem
 
-    def _execute(self, number: int, seconds_left: float) -> float:
+    def _execute(self, number: int, cell: Cell, seconds_left: float) -> float:
         """Execute a cell in the child, unless it is left out; returns the time it took."""
-        cell, start = self.sandbox.cells[number], time.monotonic()
-        own = cell.exercise == self.name
-        if number in self.sandbox._left_out:
-            self.child.ask("skip", cell.source, own, self.sandbox._left_out[number], seconds=self.limits.call_seconds)
+        start, own = time.monotonic(), cell.exercise == self.name
+        if cell.source in self.sandbox._left_out:
+            self.child.ask("skip", cell.source, own, self.sandbox._left_out[cell.source], seconds=self.limits.call_seconds)
         elif own or seconds_left > 0:
             seconds = self.limits.call_seconds if own else min(self.limits.call_seconds, seconds_left)
-            problem = self.child.ask("cell", number + 1, cell.source, own, seconds, seconds=seconds)
+            problem = self.child.ask("cell", number, cell.source, own, seconds, seconds=seconds)
             if isinstance(problem, Problem) and problem.kind == "TimeLimit":
-                self.sandbox._left_out[number] = problem
+                self.sandbox._left_out[cell.source] = problem
         return time.monotonic() - start
 
     def call(self, request: Request) -> Reply:
         """Ask the answer one question. Whatever happens comes back as a reply."""
+        start = time.monotonic()
         if self.child is None and self.problem is None:
             self.begin()
         if self.problem:
             return Reply(problem=self.problem)
-        start, seconds = time.monotonic(), min(self.limits.call_seconds, self.seconds_left)
+        seconds = min(self.limits.call_seconds, self.seconds_left)
         try:
             reply = self.child.ask("call", request, seconds, seconds=seconds)
             if not isinstance(reply, Reply):

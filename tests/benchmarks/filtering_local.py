@@ -136,7 +136,7 @@ def _tasks() -> list[tuple[str, Callable[[], torch.Tensor], int, list[Peer]]]:
               lambda: cv2.ximgproc.rollingGuidanceFilter(pixels, None, *cv_weights, 4)),
              ("kornia by hand", "", kornia_rolling)]),
         ("bilateral 15 × 15 and its gradient, 256 × 256",
-         _with_gradient(u, lambda w: bilateral_filter(w, sigma_space=5, sigma_color=0.1, radius=7)), 7, [
+         _with_gradient(u, lambda w: bilateral_filter(w, sigma_space=5, sigma_color=0.1, radius=7)), 16, [
              ("kornia", "", _with_gradient(u, lambda w: kornia.filters.bilateral_blur(w[None], *kornia_weights)[0]))]),
     ]
 
