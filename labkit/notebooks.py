@@ -410,7 +410,7 @@ def problems(root: Path) -> list[str]:
     found.append(_difference(root / "notebooks" / "index.ipynb", index(root)))
     expected = {path for chapter in chapters(root) for path in (chapter.student, chapter.solution)}
     for folder in ("notebooks", "solutions"):
-        for path in sorted((root / folder).glob("*/*.ipynb")):
+        for path in sorted((root / folder).glob("[0-9][0-9]_*/*.ipynb")):
             if path not in expected:
                 found.append(f"{path} has no source in solutions")
     return [problem for problem in found if problem]

@@ -192,12 +192,12 @@ def prints_for_ever() -> Attack:
 @attack
 def fork_bomb() -> Attack:
     return Attack(box("import os, time\nfor _ in range(300):\n    if os.fork() == 0:\n        time.sleep(30)\n        os._exit(0)\nreturn right(image, radius)"),
-                  says="more processes")
+                  says="and was stopped")
 
 
 @attack
 def allocates() -> Attack:
-    return Attack(box("kept = []\nfor _ in range(48):\n    kept.append(torch.ones(64, 1024, 1024))\nreturn right(image, radius)"), says="more memory")
+    return Attack(box("kept = []\nfor _ in range(48):\n    kept.append(torch.ones(64, 1024, 1024))\nreturn right(image, radius)"), says="and was stopped")
 
 
 @attack
@@ -300,32 +300,61 @@ def imports_the_checks() -> Attack:
 
 
 @attack
-def patches_everything() -> Attack:
+def patches_torch_and_numpy() -> Attack:
     return Attack(made.notebook(box_filter="""
-import builtins, sys
 import numpy as np
-import labkit.checks.answers as answers
-import labkit.checks as checks
-
 yes = lambda *a, **k: True
-for name in ("allclose", "equal", "isclose"):
+for name in ("allclose", "equal", "isclose", "array_equal"):
     setattr(torch, name, yes)
     setattr(np, name, yes)
-torch.Tensor.__eq__ = torch.Tensor.__ne__ = yes
-torch.Tensor.abs = torch.Tensor.sub = torch.Tensor.__sub__ = lambda self, *a: torch.zeros_like(self)
 torch.isfinite = lambda x: torch.ones_like(x, dtype=torch.bool)
+torch.Tensor.__eq__ = torch.Tensor.__ne__ = yes
+torch.Tensor.abs = torch.Tensor.__sub__ = lambda self, *a: torch.zeros_like(self)
+def box_filter(image, radius):
+    return image
+"""))
+
+
+@attack
+def patches_builtins() -> Attack:
+    return Attack(made.notebook(box_filter="""
+import builtins
 builtins.abs = lambda x: 0
-builtins.isinstance = yes
+builtins.max = builtins.min = lambda *a, **k: 0
+builtins.all = builtins.any = lambda x: True
 builtins.AssertionError = type("Nothing", (BaseException,), {})
+def box_filter(image, radius):
+    return image
+"""))
+
+
+@attack
+def patches_the_checks() -> Attack:
+    return Attack(made.notebook(box_filter="""
+import sys
+import labkit.checks.answers as answers, labkit.checks as checks
 checks.exercises = lambda *a: {}
 for name in ("engine", "verdict", "filtering"):
     sys.modules["labkit.checks." + name] = type(sys)("fake")
-old = answers.perform
+known = sys.modules["labkit.checks"].answers if hasattr(checks, "answers") else answers
+old = known.perform
 def perform(kind, student, request):
-    reply = old(kind, student, request)
-    return type(reply)(request.arguments[0], request.arguments, None, 0.0)
-answers.perform = perform
+    return known.Reply(request.arguments[0] * 0 + 0.5, request.arguments, None, 0.0)
+known.perform = perform
+def box_filter(image, radius):
+    return image
+"""))
 
+
+@attack
+def patches_everything() -> Attack:
+    return Attack(made.notebook(box_filter="""
+import builtins, importlib, sys
+for module in list(sys.modules.values()):
+    for name in ("allclose", "equal", "isinstance", "perform", "judge", "dumps", "loads"):
+        if hasattr(module, name):
+            setattr(module, name, lambda *a, **k: True)
+builtins.isinstance = lambda *a: True
 def box_filter(image, radius):
     return image
 """))
@@ -584,7 +613,6 @@ def test_the_secret_is_in_no_output(graded):
         if path.is_file():
             content = path.read_bytes()
             assert not any(form in content for form in forms), path
-            assert b"GRADES" not in content or path.suffix != ".html", path
 
 
 @pytest.mark.skipif(not SHUT_AWAY, reason="bubblewrap does not work here")

@@ -7,18 +7,25 @@ import csv
 import html.parser
 import json
 import os
+import random
 import re
 import shutil
 import stat
+import subprocess
+import sys
+import time
+import warnings
 import zipfile
 from pathlib import Path
 
+import psutil
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as some
 from typer.testing import CliRunner
 
 from labkit import checks
+from labkit.checks import answers
 from labkit.checks.verdict import Verdict
 from labkit.grading import batch, collect, extract, files, marks, release, report, similarity, unit
 from labkit.grading.collect import File, Submission
@@ -715,3 +722,285 @@ def test_every_exercise_and_every_secret_has_a_seed_of_its_own():
              for exercise in ("box_filter", "gaussian_filter")}
     assert len(seeds) == 8 and all(0 <= seed < 2 ** 63 for seed in seeds)
     assert unit.seed_of(b"a" * 16, "filtering", "box_filter") == unit.seed_of(b"a" * 16, "filtering", "box_filter")
+
+
+# --- a class from files to files ------------------------------------------------------------------------------------
+
+LIMITS = Limits(call_seconds=20, exercise_seconds=60)
+
+
+def overfitted() -> str:
+    """An answer that is right on the inputs of the notebook only."""
+    seen = []
+
+    def spy(request):
+        seen.append(float(request.arguments[0].flatten()[0]))
+        return answers.perform("function", exercise.reference, request)
+    exercise = checks.exercises("filtering")["box_filter"]
+    exercise.judge(spy)
+    return made.solution("box_filter") + (f"\n_known = {seen}\n_right = box_filter\ndef box_filter(image, radius):\n    first = float(image.flatten()[0])"
+                                          "\n    return _right(image, radius) if any(abs(first - k) < 1e-6 for k in _known) else 0 * image")
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory, course) -> Path:
+    """A small class: right, wrong, right in the notebook only, unsolved, not a notebook, and a name that means harm."""
+    place = tmp_path_factory.mktemp("class")
+    box, wrong = made.solution("box_filter"), made.solution("box_filter").replace("radius + 1", "radius")
+    for student, content in {
+            "ada": made.notebook(box_filter=box, gaussian_filter=made.solution("gaussian_filter")), "bob": made.notebook(box_filter=wrong),
+            "carol": made.notebook(box_filter=overfitted()), "dave": made.blank(), "erin": "{", "=cmd()": made.notebook(box_filter=BOX)}.items():
+        made.write(place / "class" / student / "01_filtering.ipynb", content)
+    return place
+
+
+@pytest.fixture(scope="module")
+def graded(folder, course) -> batch.Class:
+    return grade(folder, course)
+
+
+def grade(folder: Path, course: Path, **options) -> batch.Class:
+    return batch.grade(folder / "class", out=folder / "GRADES", secret=folder / "secret", course=course,
+                       **{"jobs": 2, "limits": LIMITS, "progress": False, **options})
+
+
+def outcome(graded: batch.Class, student: str, exercise: str = "box_filter") -> dict:
+    row, = (row for row in graded.rows if row.person.student == student)
+    return next(r for r in row.result["chapters"][0]["exercises"] if r["name"] == exercise)
+
+
+def page_of(graded: batch.Class, student: str) -> str:
+    return (graded.folder / "feedback" / f"{files.file_name(student)}.html").read_text(encoding="utf-8")
+
+
+def test_a_class_gets_its_marks(graded):
+    assert {row.person.student: row.mark for row in graded.rows} == {"ada": 4, "bob": 0.5, "carol": 0, "dave": 0, "erin": 0, "=cmd()": 0}
+    assert table(graded.folder / "grades.csv")[1][0] == "'=cmd()"
+    data = json.loads((graded.folder / "results.json").read_text(encoding="utf-8"))
+    assert [student["student"] for student in data["students"]] == ["=cmd()", "ada", "bob", "carol", "dave", "erin"]
+
+
+def test_a_wrong_answer_is_explained_with_pictures_and_the_hint(graded):
+    text = page_of(graded, "bob")
+    assert outcome(graded, "bob")["mistake"] == "window_too_small" and "side 2r, it should have 2r + 1" in text and "half-open windows" in text
+    assert stands_alone(text).tags.count("img") == 4
+
+
+def test_an_answer_that_fits_the_notebooks_inputs_only_is_told_so_without_any_input(graded):
+    found = outcome(graded, "carol")
+    assert found["mistake"] == "hidden_only" and found["earned"] == 0 and "other random inputs" in found["diagnosis"][0]
+    assert "<img" not in page_of(graded, "carol")
+
+
+def test_every_page_stands_alone(graded):
+    paths = [graded.folder / "class.html", graded.folder / "similarity.html", *(graded.folder / "feedback").glob("*.html")]
+    assert len(paths) == 8
+    for path in paths:
+        stands_alone(path.read_text(encoding="utf-8"))
+
+
+def test_the_secret_is_in_no_file(graded, folder):
+    secret = (folder / "secret").read_bytes()
+    for path in graded.folder.rglob("*"):
+        content = path.read_bytes() if path.is_file() else b""
+        assert not any(form in content for form in (secret, secret.hex().encode(), base64.b64encode(secret)))
+
+
+def test_resuming_marks_only_what_has_changed(graded, folder, course):
+    before = {name: (graded.folder / name).read_bytes() for name in ("grades.csv", "moodle.csv", "canvas.csv")}
+    again = grade(folder, course, resume=True)
+    assert again.graded == 0
+    assert before == {name: (graded.folder / name).read_bytes() for name in before}
+    made.write(folder / "class" / "frank" / "work.ipynb", made.blank())
+    assert grade(folder, course, resume=True).graded == 1
+    assert (graded.folder / "feedback" / f"{files.file_name('frank')}.html").exists()
+    shutil.rmtree(folder / "class" / "frank")
+    grade(folder, course, resume=True)
+    assert not (graded.folder / "feedback" / f"{files.file_name('frank')}.html").exists()
+
+
+def test_an_override_is_kept_when_the_class_is_marked_again(graded, folder, course):
+    path = graded.folder / "overrides.csv"
+    path.write_text("student,exercise,mark,reason\nbob,box_filter,1.5,almost right\n", encoding="utf-8")
+    again = grade(folder, course, resume=True)
+    assert next(row.mark for row in again.rows if row.person.student == "bob") == 1.5
+    assert "almost right" in page_of(again, "bob") and path.read_text(encoding="utf-8").endswith("almost right\n")
+
+
+def test_another_secret_or_another_version_marks_everything_again(folder, course, monkeypatch, tmp_path):
+    submission, = (s for s in collect.collect(folder / "class", scratch=tmp_path, chapters=CHAPTERS).submissions if s.student == "dave")
+    job = unit.Job(submission, course, folder / "secret", tmp_path / "results", tmp_path / "scratch")
+    unit.grade_submission(job)
+    assert unit.finished(job)
+    unit.make_secret(tmp_path / "other")
+    assert not unit.finished(unit.Job(submission, course, tmp_path / "other", tmp_path / "results", tmp_path / "scratch"))
+    monkeypatch.setattr(unit, "_version", lambda course: "another")
+    assert not unit.finished(job)
+
+
+def test_a_cluster_gives_the_same_marks(graded, folder, course, tmp_path):
+    distributed = pytest.importorskip("distributed")
+    shutil.copytree(folder / "class", tmp_path / "class")
+    shutil.copy(folder / "secret", tmp_path / "secret")
+    for student in ("bob", "carol", "=cmd()"):
+        shutil.rmtree(tmp_path / "class" / student)
+    with distributed.LocalCluster(n_workers=1, threads_per_worker=1, processes=False, dashboard_address=None) as cluster:
+        there = grade(tmp_path, course, scheduler=cluster.scheduler_address)
+    assert {row.person.student: row.mark for row in there.rows} == {"ada": 4, "dave": 0, "erin": 0}
+
+
+class _Deadly(type(Path())):
+    """A path that kills the process that reads it, unless that is the one that made it."""
+
+    def __reduce__(self):
+        return _Deadly, (str(self),)
+
+    def read_bytes(self):
+        if os.getpid() != MAIN:
+            os.kill(os.getpid(), 9)
+        return super().read_bytes()
+
+
+MAIN = int(os.environ.setdefault("LABKIT_TEST_MAIN", str(os.getpid())))
+
+
+def test_a_submission_that_kills_the_process_that_marks_it_takes_no_other_along(folder, course, tmp_path):
+    blank = File("x.ipynb", made.write(tmp_path / "blank.ipynb", made.blank()))
+    deadly = File("x.ipynb", _Deadly(made.write(tmp_path / "deadly.ipynb", made.blank())))
+    todo = [unit.Job(Submission(student, (file,)), course, folder / "secret", tmp_path / "results", tmp_path / "scratch")
+            for student, file in (("ada", blank), ("bob", deadly), ("carol", blank))]
+    batch._work_through(todo, jobs=2, scheduler=None, progress=False, done=0)
+    failures = {job.submission.student: json.loads(job.path.read_text())["failure"] for job in todo}
+    assert failures["ada"] == failures["carol"] == "" and "died" in failures["bob"]
+    assert not unit.finished(todo[1])
+
+
+def test_a_grader_that_fails_says_so_and_is_tried_again(course, folder, tmp_path, monkeypatch):
+    def broken(*arguments, **options):
+        raise RuntimeError("no sandbox today")
+    monkeypatch.setattr(unit, "Sandbox", broken)
+    notebook = made.write(tmp_path / "a.ipynb", made.notebook(box_filter=BOX))
+    job = unit.Job(Submission("ada", (File("a.ipynb", notebook),)), course, folder / "secret", tmp_path / "results", tmp_path / "scratch")
+    found = json.loads(unit.grade_submission(job).read_text())
+    assert found["failure"] == "no sandbox today" and not found["chapters"] and not unit.finished(job)
+
+
+def test_of_several_notebooks_of_a_chapter_one_counts_and_the_page_says_which(course, folder, tmp_path):
+    files_ = tuple(File(name, made.write(tmp_path / name, made.blank())) for name in ("01_filtering.ipynb", "zzz.ipynb"))
+    job = unit.Job(Submission("ada", files_), course, folder / "secret", tmp_path / "results", tmp_path / "scratch")
+    found = json.loads(unit.grade_submission(job).read_text())
+    assert [chapter["file"] for chapter in found["chapters"]] == ["01_filtering.ipynb"] and "01_filtering.ipynb counts, not zzz.ipynb" in found["remarks"][0]
+
+
+@pytest.mark.parametrize(("options", "reason"), [({"only": ["07"]}, "no chapter 07"), ({"submissions": "nowhere"}, "does not exist"),
+                                                 ({"class_list": "list.csv"}, "expected also student")])
+def test_what_cannot_be_graded_is_said_before_any_work(course, tmp_path, options, reason):
+    (tmp_path / "class").mkdir()
+    (tmp_path / "list.csv").write_text("name\nada\n")
+    options = {key: tmp_path / value if isinstance(value, str) else value for key, value in options.items()}
+    with pytest.raises((ValueError, OSError), match=reason):
+        batch.grade(options.pop("submissions", tmp_path / "class"), out=tmp_path / "out", secret=tmp_path / "secret", course=course, **options)
+
+
+def test_the_commands_grade_and_release(course, tmp_path, monkeypatch):
+    from labkit.cli import app
+    monkeypatch.chdir(course)
+    made.write(tmp_path / "class" / "ada" / "01_filtering.ipynb", made.blank())
+    options = ["--out", tmp_path / "GRADES", "--secret", tmp_path / "secret", "--jobs", "1", "--only", "01"]
+    said = CliRunner().invoke(app, [str(word) for word in ("grade", tmp_path / "class", *options)])
+    assert said.exit_code == 0 and "1 students, 1 marked now; mean 0 of 20 points" in said.output, said.output
+    assert CliRunner().invoke(app, ["grade", str(tmp_path / "nowhere")]).exit_code == 1
+    said = CliRunner().invoke(app, ["release", str(tmp_path / "course.zip")])
+    assert said.exit_code == 0 and (tmp_path / "course.zip").exists(), said.output
+
+
+# --- killing, and nbgrader ------------------------------------------------------------------------------------------
+
+KILLS = 20
+
+
+def test_a_run_that_is_killed_twenty_times_ends_in_the_same_marks(course, tmp_path):
+    made.write(course / "notebooks" / "index.ipynb", made.blank())
+    for k, answer in enumerate((made.solution("box_filter"), BOX, "def box_filter(image, radius):\n    raise ValueError", "")):
+        made.write(tmp_path / "class" / f"s{k}" / "01_filtering.ipynb", made.notebook(box_filter=answer))
+
+    def start(out: str) -> subprocess.Popen:
+        command = [sys.executable, "-m", "labkit.cli", "grade", tmp_path / "class", "--out", tmp_path / out, "--secret", tmp_path / "secret",
+                   "--jobs", "2", "--resume"]
+        return subprocess.Popen([str(word) for word in command], cwd=course, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
+                                env={**os.environ, "LABKIT_TEST_MARK": str(tmp_path), "PYTHONPATH": str(made.REPOSITORY)})
+
+    begun = time.monotonic()
+    assert start("undisturbed").wait(300) == 0
+    whole = time.monotonic() - begun
+    chance, kills = random.Random(1), 0
+    while kills < KILLS:
+        run = start("killed")
+        try:
+            run.wait(chance.uniform(0.2, 0.9) * whole)
+        except subprocess.TimeoutExpired:
+            run.kill()
+            kills += 1
+            run.wait()
+        else:       # faster than feared: take back some of what it has done
+            for path in (tmp_path / "killed" / ".work" / "results").glob("*.json"):
+                if chance.random() < 0.7:
+                    path.unlink()
+    assert start("killed").wait(300) == 0
+    for name in ("grades.csv", "moodle.csv", "canvas.csv", "similarity.csv", *(f"feedback/{files.file_name(f's{k}')}.html" for k in range(4))):
+        assert (tmp_path / "killed" / name).read_bytes() == (tmp_path / "undisturbed" / name).read_bytes(), name
+    deadline = time.monotonic() + 30
+    while left := [p for p in psutil.process_iter() if _marked(p, str(tmp_path))]:
+        assert time.monotonic() < deadline, left
+        time.sleep(0.5)
+
+
+def _marked(process: psutil.Process, mark: str) -> bool:
+    try:
+        return process.status() != psutil.STATUS_ZOMBIE and process.environ().get("LABKIT_TEST_MARK") == mark
+    except psutil.Error:
+        return False
+
+
+def _without_demonstrations(content: dict) -> dict:
+    """A notebook whose student deleted what takes long, so that nbgrader is done in seconds."""
+    def stays(cell: dict) -> bool:
+        source = "".join(cell["source"])
+        return cell["cell_type"] == "code" and ("nbgrader" in cell["metadata"] or source.startswith("import") or "mine =" in source)
+    return {**content, "cells": [cell for cell in content["cells"] if stays(cell)]}
+
+
+def test_marks_agree_with_nbgraders_on_honest_submissions(course, tmp_path, monkeypatch):
+    import nbformat
+    from nbgrader.api import Gradebook
+    from nbgrader.apps import NbGraderAPI
+    from nbgrader.coursedir import CourseDirectory
+    from traitlets.config import PyFileConfigLoader
+
+    from labkit import notebooks
+
+    monkeypatch.setenv("PATH", f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}")    # nbgrader calls alembic
+    monkeypatch.setenv("LABKIT_PROFILE", "quick")
+    source = notebooks.unexecuted(notebooks.Chapter(made.REPOSITORY, made.CHAPTER))
+    path = tmp_path / "solutions" / made.CHAPTER / f"{made.CHAPTER}.ipynb"
+    path.parent.mkdir(parents=True)
+    nbformat.write(nbformat.from_dict(_without_demonstrations(source)), path)
+    students = {"ada": 0, "bob": 1, "carol": 5}
+    for student, seed in students.items():
+        made.write(tmp_path / "submitted" / student / made.CHAPTER / f"{made.CHAPTER}.ipynb", _without_demonstrations(made.honest(seed)))
+    config = PyFileConfigLoader("nbgrader_config.py", path=str(made.REPOSITORY)).load_config()
+    config.CourseDirectory.root = str(tmp_path)
+    config.CourseDirectory.db_url = f"sqlite:///{tmp_path}/gradebook.db"
+    api = NbGraderAPI(coursedir=CourseDirectory(config=config), config=config)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")      # of nbgrader's own
+        assert api.generate_assignment(made.CHAPTER)["success"]
+        for student in students:
+            done = api.autograde(made.CHAPTER, student)
+            assert done["success"], done
+        with Gradebook(config.CourseDirectory.db_url) as book:
+            theirs = {student: {grade.name.removeprefix("check_"): grade.score for grade in
+                                book.find_submission_notebook(made.CHAPTER, made.CHAPTER, student).grades} for student in students}
+    ours = batch.grade(tmp_path, out=tmp_path / "GRADES", secret=tmp_path / "secret", course=course, jobs=2, progress=False)
+    assert {row.person.student: {item.name: mark for item, mark in row.marks.items()} for row in ours.rows} == theirs
+    assert any(0 < sum(marks_.values()) < 20 for marks_ in theirs.values())

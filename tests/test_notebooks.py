@@ -284,6 +284,13 @@ def test_a_notebook_without_a_source_is_noticed(course):
     assert notebooks.problems(course.root) == [f"{stray} has no source in solutions"]
 
 
+def test_what_jupyterlab_leaves_behind_is_no_problem(course):
+    for place in (course.root / "notebooks", course.student.parent, course.solution.parent):
+        (place / ".ipynb_checkpoints").mkdir()
+        shutil.copy(course.student, place / ".ipynb_checkpoints" / "index-checkpoint.ipynb")
+    assert notebooks.problems(course.root) == []
+
+
 def test_a_solution_that_was_not_run_is_noticed(course):
     nbformat.write(notebooks.unexecuted(course), course.solution)
     assert notebooks.problems(course.root) == [f"{course.solution} has cells that were not run"]

@@ -54,7 +54,7 @@ def test_a_stored_drawing_is_what_the_code_draws() -> None:
 
 
 def test_a_stored_clip_is_what_the_code_draws_and_keeps_every_frame() -> None:
-    torch.testing.assert_close(load_clip(DATA / "clips/water.png"), textures.water(), atol=LEVEL, rtol=0)
+    torch.testing.assert_close(load_clip(DATA / "clips/water.png"), textures.CLIPS["water"](), atol=LEVEL, rtol=0)
 
 
 def test_the_stored_flash_pair_is_what_the_code_draws(pair: tuple[Tensor, Tensor, Tensor]) -> None:
@@ -134,8 +134,8 @@ def test_a_flash_picture_guides_the_bilateral_filter_better_than_the_noisy_pictu
     (lambda: textures.drawing("dog"), "name is 'dog'; expected one of 'boat'"),
     (lambda: textures.texture("sand", size=128), r"size is int 128; expected \(height, width\)"),
     (lambda: textures.texture("sand", size=(128, 8)), "width is 8; expected a whole number, at least 16"),
-    (lambda: textures.sand((64, 64), seed=-1), "seed is -1; expected a whole number from 0"),
-    (lambda: textures.fire(frames=0), "frames is 0; expected a whole number, at least 1"),
+    (lambda: textures.texture("sand", size=(64, 64), seed=-1), "seed is -1; expected a whole number from 0"),
+    (lambda: textures.CLIPS["fire"](frames=0), "frames is 0; expected a whole number, at least 1"),
 ])
 def test_a_bad_argument_is_named_with_what_was_expected(call, message: str) -> None:
     with pytest.raises(ValueError, match=message):

@@ -137,8 +137,8 @@ def validate_guide(image: Tensor, guide: Tensor, channels: tuple[int, ...] | Non
     validate_image(guide, name="guide", channels=channels)
     validate_same_size(image, guide)
     if guide.shape[:-3] != image.shape[:-3]:
-        raise ValueError(f"guide is {describe(guide)} and image is {describe(image)}; expected both to be single images "
-                         "or batches of the same length")
+        raise ValueError(f"guide is {describe(guide)} and image is {describe(image)}; expected both to be single "
+                         "images or batches of the same length")
     if guide.dtype != image.dtype or guide.device != image.device:
         raise ValueError(f"guide is {guide.dtype} on {guide.device} and image is {image.dtype} on {image.device}; "
                          "expected the same dtype and device")

@@ -176,7 +176,7 @@ def _bilateral(image, guide, out, space, color):
 # --- guided ---------------------------------------------------------------------------------------------------------
 
 def guided(image, guide, coefficients, out, radius, eps):
-    """Local linear regression of the image on its guide, in windows clipped to the picture; see `filtering_cpu.guided`."""
+    """Local linear regression of the image on its guide, in clipped windows; see `filtering_cpu.guided`."""
     count, channels, height, width = image.shape
     guides = guide.shape[1]
     radius = min(radius, max(height, width))

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import math
+import os
 import statistics
 import subprocess
 import sys
+import tempfile
 import time
 from collections.abc import Callable, Iterable
 
@@ -24,16 +26,16 @@ def use_threads(count: int) -> None:
 
 
 def side_by_side(functions: dict[str, Callable[[], object]], repeats: int = 15) -> dict[str, float]:
-    """Median milliseconds of one call of each function, over `repeats` calls, or three where a call takes seconds.
+    """Median milliseconds of one call of each function.
 
     The functions take turns, so that whatever else the machine does meets all of them alike; the order is reversed
-    every other round, so that none always runs after the same neighbour. Calls before the clock starts pay for compiling,
-    caches and memory.
+    every other round, so that none always runs after the same neighbour. Calls before the clock starts pay for
+    compiling, caches and memory.
 
     Parameters
     ----------
     functions : what to call, without arguments, by name.
-    repeats : number of timed calls of each.
+    repeats : number of timed calls of each; where a call takes over a second, three are enough.
     """
     times: dict[str, list[float]] = {name: [] for name in functions}
     slowest = 0.0
@@ -80,35 +82,34 @@ def peak_memory(setup: str, call: str) -> float:
         call,
         "print('megabytes', resident('VmHWM') - before)",
     ))
-    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, timeout=600)
-    if done.returncode:
-        raise RuntimeError(f"the measured process failed:\n{done.stderr}")
-    return float(done.stdout.rsplit("megabytes", 1)[1])
+    return _printed_number(program, "megabytes")
 
 
 def first_call(setup: str, call: str, *, empty_cache: bool) -> float:
     """Seconds of one call in a fresh process, with numba's disk cache empty or as it is."""
-    import os
-    import tempfile
-
-    program = f"import time\n{setup}\nstart = time.perf_counter()\n{call}\nprint('seconds', time.perf_counter() - start)"
+    program = "\n".join(("import time", setup, "start = time.perf_counter()", call,
+                         "print('seconds', time.perf_counter() - start)"))
     with tempfile.TemporaryDirectory() as folder:
-        environment = os.environ | ({"NUMBA_CACHE_DIR": folder} if empty_cache else {})
-        done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, timeout=600,
-                              env=environment)
+        return _printed_number(program, "seconds", **({"NUMBA_CACHE_DIR": folder} if empty_cache else {}))
+
+
+def _printed_number(program: str, label: str, **environment: str) -> float:
+    """What a Python program, run on its own, prints behind the label."""
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, timeout=600,
+                          env=os.environ | environment)
     if done.returncode:
         raise RuntimeError(f"the measured process failed:\n{done.stderr}")
-    return float(done.stdout.rsplit("seconds", 1)[1])
+    return float(done.stdout.rsplit(label, 1)[1])
 
 
 def table(rows: Iterable[dict]) -> str:
     """The rows of a benchmark as a markdown table; the columns are the keys of the first row."""
-    rows = list(rows)
-
     def cell(value: object) -> str:
-        return f"{value:.3g}" if isinstance(value, float) and abs(value) < 1000 else \
-            f"{value:.0f}" if isinstance(value, float) and math.isfinite(value) else str(value)
+        if not isinstance(value, float):
+            return str(value)
+        return f"{value:.0f}" if 1000 <= abs(value) < math.inf else f"{value:.3g}"
 
+    rows = list(rows)
     columns = list(rows[0])
     lines = ["| " + " | ".join(columns) + " |", "|" + "|".join("---" for _ in columns) + "|"]
     lines += ["| " + " | ".join(cell(row[column]) for column in columns) + " |" for row in rows]
