@@ -269,7 +269,9 @@ def scores(notebook: NotebookNode) -> list[Score]:
     found = []
     for cell in notebook.cells:
         entry = cell.metadata.get("nbgrader", {})
-        if cell.cell_type == "code" and entry.get("grade") and not entry.get("solution"):
+        # a notebook that somebody edited may lack an entry; a cell that is also a solution is marked by hand
+        if cell.cell_type == "code" and entry.get("grade") and not entry.get("solution") \
+                and {"grade_id", "points"} <= set(entry):
             exercise, points = entry["grade_id"].removeprefix("check_"), float(entry["points"])
             found.append(_score(exercise, points, cell.get("outputs", [])))
     return found
@@ -279,7 +281,7 @@ def _score(exercise: str, points: float, outputs: list[NotebookNode]) -> Score:
     for output in outputs:
         if output.output_type == "execute_result":
             text = output.data.get("text/plain", "")
-            said = re.match(rf".*: .*?([\d.]+) of {re.escape(f'{points:g}')} points?\b", text)
+            said = re.match(rf".*: .*?\b(\d+(?:\.\d+)?) of {re.escape(f'{points:g}')} points?\b", text)
             if said:
                 return Score(exercise, float(said[1]), points, text)
     for output in outputs:

@@ -64,5 +64,5 @@ def progress(items: Iterable[Item], *, description: str = "", total: int | None 
 
 def summary() -> str:
     """One line on what this notebook runs on; each notebook prints it at the top."""
-    where = torch.cuda.get_device_name() if device().type == "cuda" else f"the CPU, {threads()} threads"
+    where = torch.cuda.get_device_name() if device().type == "cuda" else f"the CPU, {threads()} thread{'s' if threads() > 1 else ''}"
     return f"Profile {profile()!r} on {where} (set LABKIT_PROFILE to quick, laptop or gpu to choose)."

@@ -189,3 +189,48 @@ def test_a_sample_of_mutants_is_rejected():
     real = sum(s.total - s.equivalent for s in scores)
     survivors = [f"{s.exercise}: {m.change}" for s in scores for m in s.survivors]
     assert sum(s.rejected for s in scores) >= 0.95 * real, survivors
+
+
+# --- answers that once slipped through, or broke a check ------------------------------------------------------------
+
+def _softmax_with_a_guard(query, key, value, h):
+    w = torch.exp(-(query[:, None] - key[None]).square().sum(-1) / h ** 2)
+    return w / (w.sum(1, keepdim=True) + 1e-12) @ value
+
+
+def _distance_by_a_root(query, key, value, h):
+    distance = (query[:, None] - key[None]).square().sum(-1).sqrt()
+    return torch.softmax(-distance ** 2 / h ** 2, dim=1) @ value
+
+
+def _box_2r_guarded(image, radius):
+    if radius == 0:
+        return image.clone()
+    rows, columns = (torch.arange(side) for side in image.shape[-2:])
+    table = F.pad(image.double().cumsum(1).cumsum(2), (1, 0, 1, 0))
+    top, bottom = (rows - radius).clamp(min=0), (rows + radius).clamp(max=len(rows))
+    left, right = (columns - radius).clamp(min=0), (columns + radius).clamp(max=len(columns))
+    total = table[:, bottom][:, :, right] - table[:, top][:, :, right] - table[:, bottom][:, :, left] + table[:, top][:, :, left]
+    return (total / ((bottom - top)[:, None] * (right - left)[None]).clamp(min=1)).to(image.dtype)
+
+
+@pytest.mark.parametrize("name, answer", [
+    ("nonlocal_attention", _softmax_with_a_guard), ("nonlocal_attention", _distance_by_a_root), ("box_filter", _box_2r_guarded),
+    ("pca_filter", lambda image, n, t: solutions.solution("filtering", "pca_filter")(image, n, t).clamp(0, 1)),
+    ("guided_filter", lambda image, guide, r, eps: filtering.guided_filter(image, guide=guide, radius=r, eps=eps).clamp(0, 1))])
+def test_a_wrong_answer_is_rejected_in_words(name, answer):
+    verdict = EXERCISES[name](answer)
+    assert verdict.outcome == "wrong" and verdict.diagnosis and "Traceback" not in repr(verdict)
+
+
+def test_an_answer_that_fails_on_one_input_is_still_recognised_by_the_others():
+    def mirrored(image, sigma, radius):
+        if radius >= min(image.shape[-2:]):
+            raise RuntimeError("Padding size should be less than the corresponding input dimension")
+        return filtering.gaussian_filter(image, sigma=sigma, radius=radius, border="reflect")
+    assert EXERCISES["gaussian_filter"](mirrored).mistake == "border_mirrored"
+
+
+def test_float32_on_the_way_of_a_float64_input_is_called_by_its_name():
+    answer = lambda image, s, h, r: filtering.bilateral_filter(image.float(), sigma_space=s, sigma_color=h, radius=r).to(image.dtype)
+    assert "something on the way was computed in float32" in repr(EXERCISES["bilateral_filter"](answer))

@@ -56,6 +56,19 @@ def _in_place(right: Callable[..., Tensor]) -> Callable[..., Tensor]:
     return lambda image, *rest: image.copy_(right(image, *rest))
 
 
+def _clamped(right: Callable[..., Tensor]) -> Callable[..., Tensor]:
+    """The same answer, clipped to [0, 1]."""
+    return lambda image, *rest: right(image, *rest).clamp(0, 1)
+
+
+_CLAMPED = "the result is clipped to [0, 1]; noise leaves that range on both sides, and clipping it would bias the averages"
+
+
+def _wide(image: Tensor) -> Tensor:
+    """A picture with values below 0 and above 1, as a noisy one has."""
+    return 2 * image - 0.5
+
+
 def _summed(right: Callable[..., Tensor]) -> Callable[..., Tensor]:
     """The same answer, with its channels added up into one."""
     return lambda image, *rest: right(image, *rest).sum(0, keepdim=True)
@@ -97,7 +110,10 @@ def _gaussian_padded(border: str) -> Callable[[Tensor, float, int], Tensor]:
     "window_too_small": Mistake("the window goes from −radius to radius − 1; `range` leaves out its end",
                                 lambda image, sigma, radius: _average(
                                     image, lambda dy, dx, _: _space(dy, dx, sigma) * (dy < radius and dx < radius), radius), 2),
+    "twice_along_rows": Mistake("both passes run along the rows; the second should run along the columns",
+                                lambda image, sigma, radius: _one_direction(_one_direction(image, sigma, radius), sigma, radius), 1),
     "channels_mixed": Mistake("the colour channels are added up into one", _summed(_gaussian)),
+    "clamped": Mistake(_CLAMPED, _clamped(_gaussian)),
     "writes_into_input": Mistake("the result is written over the picture that was given", _in_place(_gaussian)),
 })
 def gaussian_filter(task: Task) -> None:
@@ -105,7 +121,7 @@ def gaussian_filter(task: Task) -> None:
         task.compare(task.image(14, 19, channels=1), 1.7, 4)
         task.compare(task.image(12, 9, channels=1), 0.6, 2)
     with task.property("smooths a colour picture, channel by channel, and keeps its dtype", share=0.25):
-        task.compare(task.image(15, 13), 2.3, 5)
+        task.compare(_wide(task.image(15, 13)), 2.3, 5)
         task.compare(task.image(11, 16, dtype=torch.float64), 1.3, 3, tolerance=1e-10)
     with task.property("works when the window is larger than the picture", share=0.25):
         task.compare(task.image(5, 7), 3.0, 9)
@@ -212,8 +228,8 @@ def _joint(difference: Tensor) -> Tensor:
 
 @exercise(points=2, minutes=25, reference=_bilateral, withholds=(*_BY_COLOR, "skimage.restoration.denoise_bilateral"), mistakes={
     "space_only": Mistake("the colours have no say in the weights: this is the Gaussian filter",
-                          _weighted(lambda d2, c, s, h: _gauss(d2, s)), 1),
-    "color_only": Mistake("the distance in space has no say in the weights", _weighted(lambda d2, c, s, h: _gauss(_joint(c), h)), 1),
+                          _weighted(lambda d2, c, s, h: _gauss(d2, s))),
+    "color_only": Mistake("the distance in space has no say in the weights", _weighted(lambda d2, c, s, h: _gauss(_joint(c), h))),
     "per_channel": Mistake("every channel has weights of its own; ‖u(x) − u(y)‖² sums over the channels, one weight for all three",
                            _weighted(lambda d2, c, s, h: _gauss(d2, s) * _gauss(c.square(), h)), 2),
     "absolute_difference": Mistake("colours are compared by the sum of absolute differences, squared; the norm is the "
@@ -224,11 +240,13 @@ def _joint(difference: Tensor) -> Tensor:
     "distance_not_squared": Mistake("the distance of the colours is not squared in the exponent", _weighted(
         lambda d2, c, s, h: _gauss(d2, s) * _gauss(_joint(c).sqrt(), h)), 2),
     "half_missing": Mistake("the exponents lack the factor ½", _weighted(
-        lambda d2, c, s, h: _gauss(d2, s / math.sqrt(2)) * _gauss(_joint(c), h / math.sqrt(2))), 2),
+        lambda d2, c, s, h: _gauss(d2, s / math.sqrt(2)) * _gauss(_joint(c), h / math.sqrt(2)))),
     "color_half_missing": Mistake("the colour exponent lacks the factor ½", _weighted(
-        lambda d2, c, s, h: _gauss(d2, s) * _gauss(_joint(c), h / math.sqrt(2))), 2),
+        lambda d2, c, s, h: _gauss(d2, s) * _gauss(_joint(c), h / math.sqrt(2)))),
+    "space_half_missing": Mistake("the space exponent lacks the factor ½", _weighted(
+        lambda d2, c, s, h: _gauss(d2, s / math.sqrt(2)) * _gauss(_joint(c), h))),
     "sigmas_swapped": Mistake("σ and h are exchanged: the first belongs to space, the second to colours", _weighted(
-        lambda d2, c, s, h: _gauss(d2, h) * _gauss(_joint(c), s)), 1),
+        lambda d2, c, s, h: _gauss(d2, h) * _gauss(_joint(c), s))),
     "not_normalised": Mistake("the weighted sum is never divided by the sum of the weights, C(x)", _weighted(
         lambda d2, c, s, h: _gauss(d2, s) * _gauss(_joint(c), h), divisor=1.0), 1),
     "outside_counts": Mistake("pixels outside the picture are averaged in as black ones", _weighted(
@@ -287,6 +305,12 @@ def _both(image: Tensor, guide: Tensor, s: float, h: float, radius: int) -> Tens
                           _cross_weighted(lambda d2, c, s, h: _gauss(d2, s)), 1),
     "channels_averaged": Mistake("the squared differences are averaged over the guide's channels instead of summed",
                                  _cross_weighted(lambda d2, c, s, h: _gauss(d2, s) * _gauss(c.square().mean(0, keepdim=True), h)), 2),
+    "per_channel": Mistake("every channel of the guide gives weights of its own; ‖g(x) − g(y)‖² sums over its channels",
+                           _cross_weighted(lambda d2, c, s, h: _gauss(d2, s) * _gauss(c.square(), h).mean(0, keepdim=True)), 2),
+    "color_half_missing": Mistake("the colour exponent lacks the factor ½", _cross_weighted(
+        lambda d2, c, s, h: _gauss(d2, s) * _gauss(_joint(c), h / math.sqrt(2)))),
+    "sigmas_swapped": Mistake("σ and h are exchanged: the first belongs to space, the second to colours", _cross_weighted(
+        lambda d2, c, s, h: _gauss(d2, h) * _gauss(_joint(c), s))),
     "half_missing": Mistake("the exponents lack the factor ½", _cross_weighted(
         lambda d2, c, s, h: _gauss(d2, s / math.sqrt(2)) * _gauss(_joint(c), h / math.sqrt(2))), 2),
     "not_normalised": Mistake("the weighted sum is never divided by the sum of the weights, C(x)", _cross_weighted(
@@ -334,12 +358,33 @@ def _guided_zero_padded(image: Tensor, guide: Tensor, radius: int, eps: float) -
     return (mean(a) * g + mean(mean_u - a * mean_g)).to(image.dtype)
 
 
+def _predictions_averaged(image: Tensor, guide: Tensor, radius: int, eps: float) -> Tensor:
+    alone = _guided_by(lambda mg, mu, cov, var, eps: ((a := cov / (var + eps)), mu - a * mg), average="")
+    return _box(alone(image, guide, radius, eps), radius)
+
+
+def _guided_float32(image: Tensor, guide: Tensor, radius: int, eps: float) -> Tensor:
+    mean = lambda x: _box(x, radius)
+    mean_g, mean_u = mean(guide), mean(image)
+    a = (mean(guide * image) - mean_g * mean_u) / (mean(guide * guide) - mean_g ** 2 + eps)
+    return mean(a) * guide + mean(mean_u - a * mean_g)
+
+
 @exercise(points=3, minutes=30, reference=_guided, withholds=("labkit.filtering.guided_filter", "labkit.filtering.weights_at"), mistakes={
     "not_averaged": Mistake("a and b of the window around the pixel are used alone; every pixel lies in many windows, and "
                             "their a and b are averaged before they are applied",
                             _guided_by(lambda mg, mu, cov, var, eps: ((a := cov / (var + eps)), mu - a * mg), average=""), 3),
     "only_a_averaged": Mistake("a is averaged over the windows but b is not",
                                _guided_by(lambda mg, mu, cov, var, eps: ((a := cov / (var + eps)), mu - a * mg), average="a"), 3),
+    "only_b_averaged": Mistake("b is averaged over the windows but a is not",
+                               _guided_by(lambda mg, mu, cov, var, eps: ((a := cov / (var + eps)), mu - a * mg), average="b"), 3),
+    "predictions_averaged": Mistake("the values a · g + b of the neighbours are averaged; average a and b first, and apply them to "
+                                    "the guide at x", _predictions_averaged, 3),
+    "roles_swapped": Mistake("picture and guide have changed places: the guide is fitted and the picture guides", lambda image, guide, radius, eps:
+                             torch.cat([_guided(guide, c[None], radius, eps) for c in image]), 1),
+    "float32_means": Mistake("variance and covariance are computed in float32: each is a small difference of two larger numbers, and "
+                             "the difference has lost its digits; compute in float64", _guided_float32, 3),
+    "clamped": Mistake(_CLAMPED, _clamped(_guided)),
     "eps_missing": Mistake("ε is missing from the denominator of a",
                            _guided_by(lambda mg, mu, cov, var, eps: ((a := cov / (var + 1e-12)), mu - a * mg)), 2),
     "eps_squared": Mistake("ε is squared in the denominator; it is already a squared intensity",
@@ -371,10 +416,10 @@ def guided_filter(task: Task) -> None:
         task.compare(task.image(11, 12, channels=1, dtype=torch.float64), task.image(11, 12, channels=1, dtype=torch.float64),
                      3, 0.3, tolerance=1e-9)
     with task.property("filters the three channels of a colour picture with one grey guide", share=0.3):
-        task.compare(task.image(12, 15), task.image(12, 15, channels=1), 2, 0.005)
-    with task.property("keeps its digits with a small ε", share=0.2):
-        image = task.image(14, 12, channels=1)
-        task.compare(image, image.clone(), 2, 1e-4, tolerance=1e-4)
+        task.compare(_wide(task.image(12, 15)), task.image(12, 15, channels=1), 2, 0.005)
+    with task.property("keeps its digits where the guide is bright and nearly flat", share=0.2, mistake="float32_means"):
+        guide = 0.9 + 1e-3 * task.image(14, 12, channels=1)
+        task.compare(0.9 + 1e-3 * task.image(14, 12, channels=1), guide, 2, 1e-8, tolerance=2e-6)
     with task.property("with a huge ε it is two box filters, one after the other"):
         image, guide = task.image(10, 12), task.image(10, 12, channels=1)
         task.compare(image, guide, 2, 1e8, expected=_box(_box(image, 2), 2))
@@ -413,6 +458,8 @@ def _rolling_by(start: Callable[..., Tensor], step: Callable[..., Tensor]) -> Ca
                                     _rolling(image, s, h, iterations + 1, radius), 3),
     "one_too_few": Mistake("there is one pass too few", lambda image, s, h, iterations, radius: _rolling(
         image, s, h, max(1, iterations - 1), radius), 3),
+    "guide_stuck": Mistake("the Gaussian guides every pass; each result should be the next guide", lambda image, s, h, iterations, radius:
+                           _rolling(image, s, h, min(iterations, 2), radius), 1),
     "one_pass": Mistake("the cross-bilateral filter runs once, whatever the number of iterations", lambda image, s, h, iterations, radius:
                         _rolling(image, s, h, 2, radius), 3),
     "sigmas_swapped": Mistake("σ and h are exchanged", lambda image, s, h, iterations, radius: _rolling(
@@ -463,6 +510,22 @@ def _means_by(weight: Callable[[Tensor, float, float], Tensor] | None = None, *,
     return variant
 
 
+def _means_outside(image: Tensor, patch_size: int, window_size: int, h: float, sigma: float) -> Tensor:
+    """All offsets of the window, also those that lead out of the picture, where pixels and patches are 0."""
+    u, reach = image.double(), window_size // 2
+    height, width = u.shape[-2:]
+    mirrored = images.pad(u, amount=patch_size // 2, border="reflect")
+    own = torch.nn.functional.unfold(mirrored[None], patch_size).reshape(-1, height, width)
+    values, others = images.pad(u, amount=reach, border="zero"), images.pad(own, amount=reach, border="zero")
+    total, norm = torch.zeros_like(u), torch.zeros_like(u[:1])
+    for dy in range(window_size):
+        for dx in range(window_size):
+            there = (slice(None), slice(dy, dy + height), slice(dx, dx + width))
+            w = torch.exp(-((others[there] - own).square().mean(0, keepdim=True) - 2 * sigma ** 2).clamp(min=0) / h ** 2)
+            total, norm = total + w * values[there], norm + w
+    return (total / norm).to(image.dtype)
+
+
 @exercise(points=3, minutes=35, reference=_means, withholds=(
     *_BY_PATCHES, "labkit.filtering.weights_at", "skimage.restoration.denoise_nl_means"), mistakes={
     "sum_not_mean": Mistake("d² is summed over the patch; it is the mean over its pixels and channels", _means_by(total=True), 2),
@@ -486,14 +549,15 @@ def _means_by(weight: Callable[[Tensor, float, float], Tensor] | None = None, *,
                                     _means_by(lambda d2, h, s: torch.exp(-(d2.sqrt() - 2 * s ** 2).clamp(min=0) / h ** 2)), 2),
     "not_normalised": Mistake("the weighted sum is never divided by the sum of the weights", _means_by(average_patches=False), 1),
     "patches_of_zeros": Mistake("patches at the border are completed with zeros; the picture is mirrored there",
-                                _means_by(border="zero"), 1),
+                                _means_by(border="zero")),
+    "outside_counts": Mistake("pixels outside the picture are averaged in as black ones", _means_outside, 3),
     "centre_left_out": Mistake("the pixel itself is left out of its own average", _means_by(skip_centre=True), 1),
     "window_is_radius": Mistake("window_size is used as a radius; it is the side of the window",
-                                lambda image, n, w, h, sigma: _means(image, n, 2 * w + 1, h, sigma), 2),
+                                lambda image, n, w, h, sigma: _means(image, n, 2 * w + 1, h, sigma), 1),
     "patch_is_radius": Mistake("patch_size is used as a radius; it is the side of the patch",
                                lambda image, n, w, h, sigma: _means_by()(image, 2 * n + 1, w, h, sigma), 2),
     "patch_ignored": Mistake("single pixels are compared instead of patches",
-                             lambda image, n, w, h, sigma: _means(image, 1, w, h, sigma), 1),
+                             lambda image, n, w, h, sigma: _means(image, 1, w, h, sigma), 2),
     "writes_into_input": Mistake("the result is written over the picture that was given", _in_place(_means)),
 })
 def nonlocal_means(task: Task) -> None:
@@ -594,6 +658,9 @@ def _centre_pixels(estimates: Tensor, image: Tensor, patch_size: int) -> Tensor:
                               _pca_by(_project, _centre_pixels), 3),
     "constant_count": Mistake("the sum of the patches is divided by n² everywhere; pixels near the border lie in fewer patches",
                               _pca_by(_project, lambda e, image, n: _overlap_sum(e, image, n) / n ** 2), 3),
+    "clamped": Mistake(_CLAMPED, _clamped(_pca)),
+    "not_transposed_back": Mistake("the way back multiplies by the basis; it needs its transpose", _pca_by(lambda p, t: _hard(
+        (p - p.mean(0)) @ _basis(p - p.mean(0)), t) @ _basis(p - p.mean(0)) + p.mean(0)), 2),
     "sum_of_patches": Mistake("overlapping patches are added up and never divided by their number",
                               _pca_by(_project, _overlap_sum), 3),
     "writes_into_input": Mistake("the result is written over the picture that was given", _in_place(_pca)),
@@ -601,7 +668,7 @@ def _centre_pixels(estimates: Tensor, image: Tensor, patch_size: int) -> Tensor:
 def pca_filter(task: Task) -> None:
     # float64, and a threshold in a gap between coefficients: the answer then does not hang on the last digit
     def compare(height: int, width: int, channels: int, patch_size: int) -> None:
-        image = task.image(height, width, channels=channels, dtype=torch.float64)
+        image = _wide(task.image(height, width, channels=channels, dtype=torch.float64))
         p = patches.extract_patches(image, patch_size=patch_size)
         sizes = ((p - p.mean(0)) @ _basis(p - p.mean(0))).abs().flatten().sort().values
         start = int(0.6 * len(sizes))
@@ -672,3 +739,5 @@ def nonlocal_attention(task: Task) -> None:
     with task.property("passes gradients back to queries, keys and values", share=0.25):
         task.compare(task.normal(5, 3).double(), task.normal(6, 3).double(), task.normal(6, 2).double(), 1.7,
                      cotangent=task.normal(5, 2).double(), tolerance=1e-8)
+        same = task.normal(5, 3).double()   # each query is one of the keys, as when a picture attends to itself
+        task.compare(same, same.clone(), task.normal(5, 2).double(), 1.4, cotangent=task.normal(5, 2).double(), tolerance=1e-7)

@@ -55,7 +55,7 @@ class Verdict:
         score = f"{self.earned:g} of {self.points:g} point{'' if self.points == 1 else 's'}"
         return {"right": f"✔ {self.exercise}: right, {score}.",
                 "unsolved": f"○ {self.exercise}: not written yet, {score}. Replace the line that raises "
-                            "NotImplementedError with your code, run that cell, then this one.",
+                            "NotImplementedError with your code (if you have, is that line still there?), run that cell, then this one.",
                 "wrong": f"✘ {self.exercise}: not right yet, {score}."}[self.outcome]
 
     def __repr__(self) -> str:

@@ -17,6 +17,7 @@ import json
 import os
 import shutil
 import threading
+import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -158,29 +159,25 @@ def _on_this_machine(todo: Sequence[Job], count: int) -> Iterator[None]:
 
     count = max(1, min(count, len(todo)))
     # joblib takes n_jobs=1 as a wish to work in this very process, so one at a time is two processes and one job
-    parallel = Parallel(n_jobs=max(2, count), backend="loky", return_as="generator_unordered", batch_size=1, pre_dispatch=count)
+    parallel = Parallel(n_jobs=max(2, count), pre_dispatch=count, batch_size=1, return_as="generator_unordered", backend="loky",
+                        initializer=_begin_worker, initargs=(os.getpid(),))
     with contextlib.suppress(TerminatedWorkerError):
-        for _ in parallel(delayed(_in_worker)(job, os.getpid()) for job in todo):
+        for _ in parallel(delayed(grade_submission)(job) for job in todo):
             yield
 
 
-def _in_worker(job: Job, parent: int) -> None:
-    """Mark one submission in a process of the pool, and do not outlive the process that asked for it."""
+def _begin_worker(parent: int) -> None:
+    """Prepare a process of the pool: one thread, since several work side by side; and an end with the process that made it."""
     import torch
 
     torch.set_num_threads(1)
-    over = threading.Event()
 
     def watch() -> None:
-        while not over.wait(1.0):
-            if os.getppid() != parent:
-                os._exit(1)
+        while os.getppid() == parent:
+            time.sleep(1.0)
+        os._exit(1)
 
     threading.Thread(target=watch, daemon=True).start()
-    try:
-        grade_submission(job)
-    finally:
-        over.set()
 
 
 def _on_cluster(todo: Sequence[Job], scheduler: str) -> Iterator[None]:

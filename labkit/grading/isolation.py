@@ -27,17 +27,12 @@ submissions of people you do not trust with bubblewrap, or in a virtual machine 
 from __future__ import annotations
 
 import ast
-import errno
-import functools
 import json
 import os
 import secrets
 import select
-import shutil
 import signal
-import site
 import socket
-import struct
 import subprocess
 import sys
 import threading
@@ -49,8 +44,9 @@ from pathlib import Path
 from typing import Any
 
 from labkit.checks.answers import Problem, Reply, Request
-from labkit.grading import folders, wire
-from labkit.grading.withhold import PACKAGE, write_package
+from labkit.grading import folders, processes, wire
+from labkit.grading.bubblewrap import arguments, bubblewrap_trouble, open_filter
+from labkit.grading.withhold import write_package
 
 START_SECONDS = 180.0       # a busy machine with a cold disk takes its time to import torch
 GRACE_SECONDS = 1.0         # between the soft limit, which tells the line that was running, and the end of the process
@@ -418,24 +414,24 @@ class _Worker:
     def __init__(self, scratch: Path, limits: Limits, bubblewrap: bool, preload: Sequence[str]):
         self.private = bubblewrap
         self.control, theirs = socket.socketpair()
-        temporary = Path("/tmp") if bubblewrap else scratch / "temporary"
-        temporary = temporary if bubblewrap else _made(temporary)
-        course = Path("/course") if bubblewrap else scratch / "course"
+        temporary, course = (Path("/tmp"), Path("/course")) if bubblewrap else (scratch / "temporary", scratch / "course")
+        if not bubblewrap:
+            temporary.mkdir(exist_ok=True)
         settings = {"temporary": str(temporary), "preload": list(preload), "file_bytes": limits.file_bytes, "open_files": OPEN_FILES}
         command = [sys.executable, "-P", "-B", "-m", "labkit.grading.worker", str(theirs.fileno()), json.dumps(settings)]
-        filter_fd = _filter_fd() if bubblewrap else None
+        call_filter = open_filter() if bubblewrap else None
         if bubblewrap:
-            command = [*_bubblewrap(scratch / "course", limits, filter_fd), *command]
+            command = [*arguments(scratch / "course", limits.memory_bytes, call_filter), *command]
         if Path("/proc/self/oom_score_adj").exists():      # when the machine runs out of memory all the same, this goes first
             command = ["/bin/sh", "-c", 'echo 1000 > /proc/self/oom_score_adj; exec "$@"', "sh", *command]
         self.log = scratch / "worker.log"
         with open(self.log, "wb") as log:
             self.process = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=log, stderr=log,
-                                            pass_fds=[fd for fd in (theirs.fileno(), filter_fd) if fd is not None],
+                                            pass_fds=[fd for fd in (theirs.fileno(), call_filter) if fd is not None],
                                             env=_environment(course, temporary, bubblewrap), cwd="/", start_new_session=True)
         theirs.close()
-        if filter_fd is not None:
-            os.close(filter_fd)
+        if call_filter is not None:
+            os.close(call_filter)
         self.news, self.orders, self.forks, self.exit_status, self.ended = b"", 0, 0, None, False
         self.control.settimeout(START_SECONDS)
         try:
@@ -451,7 +447,7 @@ class _Worker:
 
     def _find_parent(self) -> int | None:
         """The worker as the machine knows it: below bubblewrap's own process, which stays outside."""
-        return next(iter(_children(self.process.pid)), None) if self.private else self.process.pid
+        return next(iter(processes.children(self.process.pid)), None) if self.private else self.process.pid
 
     def fork(self, channel: int, output: int) -> None:
         """Have a child made, with these two descriptors; `_WorkerEnded` when the worker is gone."""
@@ -501,8 +497,8 @@ class _Worker:
         milliseconds for every process, and a fork bomb would be faster.
         """
         tasks = memory = files = 0
-        for pid in _descendants(self.pid):
-            taken = _taken(pid)
+        for pid in processes.descendants(self.pid):
+            taken = processes.taken(pid)
             tasks, memory = tasks + taken[0], memory + taken[1]
         for folder in ("tmp", "dev/shm") if self.private else ():
             with suppress(OSError):      # the namespace is gone
@@ -513,181 +509,17 @@ class _Worker:
 
     def kill_children(self) -> bool:
         """End every process below the worker; `False` when some are still there after a while, or the worker is not."""
-        deadline = time.monotonic() + 3.0
-        while alive := [pid for pid in _descendants(self.pid) if _taken(pid)[0]]:
-            if time.monotonic() > deadline:
-                return False
-            for pid in alive:
-                _kill(pid)
-            time.sleep(0.001)
-        return self.process.poll() is None
+        return processes.kill_below(self.pid) and self.process.poll() is None
 
     def kill(self) -> None:
         """End the worker and everything below it. With bubblewrap, the end of its first process ends the namespace."""
         if self.pid and self.process.poll() is None:
             if not self.private:
                 self.kill_children()
-            _kill(self.pid)
+            processes.kill(self.pid)
         if self.process.poll() is None:
             self.process.kill()
         self.process.wait()
-
-
-def _made(folder: Path) -> Path:
-    folder.mkdir(parents=True, exist_ok=True)
-    return folder
-
-
-def _kill(pid: int) -> None:
-    with suppress(ProcessLookupError):
-        os.kill(pid, signal.SIGKILL)
-
-
-def _children(pid: int) -> list[int]:
-    """The children of a process. On Linux the kernel lists them; elsewhere psutil searches all processes."""
-    found: list[int] = []
-    try:
-        for thread in os.listdir(f"/proc/{pid}/task"):
-            with open(f"/proc/{pid}/task/{thread}/children") as file:
-                found += map(int, file.read().split())
-    except (FileNotFoundError, ProcessLookupError):
-        if not _kernel_lists_children():
-            import psutil
-
-            with suppress(psutil.Error):
-                found = [child.pid for child in psutil.Process(pid).children()]
-    return found
-
-
-@functools.cache
-def _kernel_lists_children() -> bool:
-    return Path(f"/proc/self/task/{threading.get_native_id()}/children").exists()
-
-
-def _descendants(pid: int) -> list[int]:
-    found, level = [], [pid]
-    while level:
-        level = [child for parent in level for child in _children(parent)]
-        found += level
-    return found
-
-
-def _taken(pid: int) -> tuple[int, int]:
-    """Threads of a process and bytes of its own resident memory; (0, 0) when it has ended."""
-    if sys.platform != "linux":
-        return _taken_elsewhere(pid)
-    try:
-        with open(f"/proc/{pid}/status", "rb") as file:
-            status = dict(line.split(b":", 1) for line in file.read().splitlines() if b":" in line)
-        if status[b"State"].split()[0] in (b"Z", b"X"):
-            return 0, 0
-        sizes = [status.get(name) for name in (b"RssAnon", b"RssShmem", b"VmSwap")]
-        return int(status[b"Threads"]), 1024 * sum(int(size.split()[0]) for size in sizes if size)
-    except (FileNotFoundError, ProcessLookupError):
-        return 0, 0
-
-
-def _taken_elsewhere(pid: int) -> tuple[int, int]:
-    import psutil
-
-    try:
-        process = psutil.Process(pid)
-        return (0, 0) if process.status() == psutil.STATUS_ZOMBIE else (process.num_threads(), process.memory_info().rss)
-    except psutil.Error:
-        return 0, 0
-
-
-# --- bubblewrap -----------------------------------------------------------------------------------------------------
-
-@functools.cache
-def bubblewrap_trouble() -> str:
-    """Why bubblewrap cannot be used here; empty when it can. It is tried once, with everything a worker uses."""
-    if sys.platform != "linux" or shutil.which("bwrap") is None:
-        return "it is not installed (the command `bwrap` of the package bubblewrap, on Linux)"
-    filter_fd = _filter_fd()
-    command = [*_bubblewrap(Path("/usr"), Limits(), filter_fd), sys.executable, "-I", "-S", "-c", "pass"]
-    run = subprocess.run(command, capture_output=True, text=True, stdin=subprocess.DEVNULL, env={},
-                         pass_fds=[] if filter_fd is None else [filter_fd])
-    if filter_fd is not None:
-        os.close(filter_fd)
-    return "" if run.returncode == 0 else f"it does not work here: {run.stderr.strip() or f'exit status {run.returncode}'}"
-
-
-@functools.cache
-def _bubblewrap_options() -> str:
-    return subprocess.run(["bwrap", "--help"], capture_output=True, text=True, stdin=subprocess.DEVNULL).stdout
-
-
-def _bubblewrap(course: Path, limits: Limits, filter_fd: int | None) -> list[str]:
-    """The command that shuts another one away: Python, its libraries and the course can be read, /tmp can be written."""
-    from labkit import images
-
-    command = ["bwrap", "--unshare-all", "--unshare-user", "--uid", "65534", "--gid", "65534", "--hostname", "labkit",
-               "--new-session", "--die-with-parent", "--as-pid-1"]
-    if "--disable-userns" in _bubblewrap_options():      # since 0.8; older ones leave the making of user namespaces open
-        command.append("--disable-userns")
-    if filter_fd is not None:
-        command += ["--seccomp", str(filter_fd)]
-    for folder in ("/bin", "/sbin", "/lib", "/lib32", "/lib64", "/libx32"):
-        if os.path.islink(folder):
-            command += ["--symlink", os.readlink(folder), folder]
-        else:
-            command += ["--ro-bind-try", folder, folder]
-    for entry in ("ld.so.cache", "alternatives", "localtime"):
-        command += ["--ro-bind-try", f"/etc/{entry}", f"/etc/{entry}"]
-    command += _libraries()
-    room = ("--size", str(limits.memory_bytes))
-    # /proc goes read-only as a whole: where root grades, its files under /proc/sys would be writable in the sandbox
-    return [*command, "--proc", "/proc", "--remount-ro", "/proc", "--dev", "/dev", *room, "--tmpfs", "/dev/shm", "--remount-ro", "/dev",
-            *room, "--tmpfs", "/tmp", "--ro-bind", str(course), "/course", "--ro-bind", str(images.data_folder()), "/data",
-            "--remount-ro", "/", "--chdir", "/tmp", "--"]
-
-
-def _filter_fd() -> int | None:
-    """A descriptor from which bubblewrap reads the filter of system calls; `None` on machines it is not written for."""
-    program = _call_filter(os.uname().machine)
-    if program is None:
-        return None
-    read, write = os.pipe()
-    os.write(write, program)
-    os.close(write)
-    return read
-
-
-def _call_filter(machine: str) -> bytes | None:
-    """A seccomp program (classic BPF) that refuses what no exercise needs: memory that belongs to no process, and so is
-    in nobody's account (memfd_create, memfd_secret, shmget), and doors to the kernel (keys, bpf, perf, io_uring, …)."""
-    tables = {      # architecture as the kernel names it; the numbers of the calls
-        "x86_64": (0xC000003E, (319, 447, 29, 101, 248, 249, 250, 298, 310, 311, 321, 323, 425, 426, 427)),
-        "aarch64": (0xC00000B7, (279, 447, 194, 117, 217, 218, 219, 241, 270, 271, 280, 282, 425, 426, 427)),
-    }
-    if machine not in tables:
-        return None
-    architecture, calls = tables[machine]
-    load, equal, at_least, give_back = 0x20, 0x15, 0x35, 0x06
-    allow, refuse = 0x7FFF0000, 0x00050000 | errno.EPERM
-    steps = [(load, 0, 0, 4), (equal, 1, 0, architecture), (give_back, 0, 0, refuse), (load, 0, 0, 0),
-             (at_least, len(calls) + 1, 0, 0x40000000)]      # x32 calls, the same ones under other numbers
-    steps += [(equal, len(calls) - i, 0, call) for i, call in enumerate(calls)]
-    steps += [(give_back, 0, 0, allow), (give_back, 0, 0, refuse)]
-    return b"".join(struct.pack("=HBBI", *step) for step in steps)
-
-
-def _libraries() -> list[str]:
-    """Mounts for Python and what is installed in it, without labkit: neither the package nor the repository it lies in."""
-    wanted = {Path("/usr"), Path(sys.prefix), Path(sys.base_prefix), Path(sys.exec_prefix), Path(sys.base_exec_prefix)}
-    wanted |= {Path(p) for p in sys.path if Path(p).name in ("site-packages", "dist-packages") and Path(p).is_dir()}
-    wanted = {Path(os.path.realpath(p)) for p in wanted} | wanted
-    hidden = {Path(p) / "labkit" for p in (*site.getsitepackages(), site.getusersitepackages())} | {PACKAGE, PACKAGE.parent / "solutions"}
-    if (PACKAGE.parent / "pyproject.toml").is_file():
-        hidden.add(PACKAGE.parent)
-    mounts = []
-    for folder in sorted(wanted | hidden, key=lambda p: (len(p.parts), p)):      # what lies inside is mounted after what it lies in
-        if folder in wanted:
-            mounts += ["--ro-bind", str(folder), str(folder)]
-        elif folder.is_dir() and any(folder.is_relative_to(w) for w in wanted):
-            mounts += ["--tmpfs", str(folder), "--remount-ro", str(folder)]
-    return mounts
 
 
 def _environment(course: Path, temporary: Path, bubblewrap: bool) -> dict[str, str]:

@@ -14,6 +14,7 @@ import os
 import shutil
 import tempfile
 import time
+import traceback
 from contextlib import ExitStack
 from dataclasses import asdict, dataclass, field
 from functools import lru_cache
@@ -26,7 +27,7 @@ from labkit.grading import report
 from labkit.grading.collect import File, Submission
 from labkit.grading.extract import Assignment, Extracted, NotebookProblem, assignments, extract
 from labkit.grading.files import file_name, write_text
-from labkit.grading.isolation import Cell, Limits, Sandbox
+from labkit.grading.isolation import Limits, Sandbox
 
 FORMAT = 1
 SUBMISSION_SECONDS = 900.0      # after that, what is left of a submission is not tried any more
@@ -74,7 +75,12 @@ class Job:
 def grade_submission(job: Job) -> Path:
     """Mark a submission and write what was found; returns the path of the JSON file.
 
-    It is written last and in one step: where it is, everything is. Nothing that a submission holds raises.
+    It is written last and in one step: where it is, everything is. Nothing that a submission holds raises; what fails on
+    the grader's side is noted in the result, and `finished` then says no.
+
+    Raises
+    ------
+    OSError, ValueError : the secret or the course cannot be read, or the result not be written.
     """
     start = time.monotonic()
     key = key_of(job)
@@ -92,6 +98,9 @@ def grade_submission(job: Job) -> Path:
             sections.append(report.chapter_section(extracted.assignment, exercises, extracted.remarks, marking.pictures))
     except _GraderFailure as error:
         failure = str(error)
+    except Exception as error:      # a mistake of the grader's: this submission waits for its correction, the others do not
+        where = traceback.extract_tb(error.__traceback__)[-1]
+        failure = f"{type(error).__name__} in {Path(where.filename).name}, line {where.lineno}: {error}"
     finally:
         shutil.rmtree(scratch, ignore_errors=True)
     if failure:
@@ -250,7 +259,7 @@ class _Marking:
         stopped: list[str] = []
         with ExitStack() as stack:
             try:
-                sandbox.cells = tuple(cell if i in cells else Cell("") for i, cell in enumerate(self.extracted.cells))
+                sandbox.cells = tuple(self.extracted.cells[i] for i in cells)
                 call = stack.enter_context(sandbox.exercise(exercise.name, kind=exercise.kind, withholds=exercise.withholds))
             except Exception as error:
                 raise _GraderFailure(f"{type(error).__name__}: {error}") from error

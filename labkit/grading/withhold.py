@@ -21,7 +21,7 @@ from types import ModuleType
 
 PACKAGE = Path(__file__).resolve().parent.parent
 _KEPT_OF_CHECKS = ("__init__.py", "answers.py", "fixtures.py")      # what the worker itself runs on
-_KEPT_OF_GRADING = ("__init__.py", "folders.py", "withhold.py", "wire.py", "worker.py")
+_KEPT_OF_GRADING = ("__init__.py", "folders.py", "processes.py", "withhold.py", "wire.py", "worker.py")
 _SILENT = '''"""Not there while answers are marked: whatever is called says nothing."""
 
 

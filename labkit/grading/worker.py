@@ -32,7 +32,7 @@ import torch
 
 from labkit.checks import answers
 from labkit.checks.answers import Problem, Reply
-from labkit.grading import folders, wire
+from labkit.grading import folders, processes, wire
 from labkit.grading.withhold import withhold_libraries
 
 _MISSING = object()
@@ -75,7 +75,8 @@ def main() -> None:
                 control.sendall(f"exited {forks} {dead[1]}\n".encode())
         if control in readable:
             order, fds, _, _ = socket.recv_fds(control, 16, 2)
-            if not order:
+            if not order:      # the grader is gone; without a namespace, nobody else ends what is left below
+                processes.kill_below(os.getpid())
                 os._exit(0)
             try:
                 folders.empty(Path(settings["temporary"]))

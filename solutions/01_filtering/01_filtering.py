@@ -18,7 +18,7 @@
 # %% [markdown]
 # # 1 · Filtering
 #
-# Every filter in this chapter does one thing: it replaces a pixel by an **average of other pixels**.
+# Almost every filter in this chapter does one thing: it replaces a pixel by a **weighted average of pixels**.
 # They differ in one decision only: *whom to average with, and how much*.
 #
 # $$\hat u(x) = \frac{1}{C(x)} \sum_{y \in \Omega} w(x, y)\, u(y), \qquad C(x) = \sum_{y \in \Omega} w(x, y)$$
@@ -31,6 +31,8 @@
 # | rolling guidance | … in the result so far? |
 # | non-local means | … do the *patches* around $x$ and $y$ look alike? |
 # | attention | … do their *features*? |
+#
+# (Non-local PCA goes one step further: it estimates whole patches, and averages those.)
 #
 # By the end you will have written nine of them, know which one to take for which job, and have met the idea that carries
 # the rest of the course: **compare patches**.
@@ -46,7 +48,10 @@
 # - Pictures with sliders react to the mouse and to the keyboard (Tab to reach a slider, arrow keys to move it).
 #
 # An image is a torch tensor of shape `(channels, rows, columns)` with values from 0 (black) to 1 (white).
-# Positions are always *(row, column)*.
+# Positions are always *(row, column)*. Every filter you write keeps the shape and the dtype of its input (float32 or float64), and leaves the input itself unchanged: a noisy picture may well have
+# values below 0 or above 1, and they stay.
+#
+# `images.pad(image, amount=r, border="zero")` continues a picture by `r` pixels on every side; `border` may also be `"reflect"`, `"replicate"` or `"periodic"`. You will need it often.
 
 # %%
 import math
@@ -113,7 +118,7 @@ figures.show(
 #    them, so $C(x)$ is smaller there: *it depends on $x$*. (Other conventions invent the missing pixels:
 #    zeros – Dirichlet –, mirrored – Neumann –, or periodic.)
 # 3. **How much work?** A window of side $2r + 1$ has $(2r + 1)^2$ pixels. But $e^{-\|x-y\|^2 / 2\sigma^2}$ is a product of a function of the row and one
-#    of the column: the filter is **separable**. Smooth along the rows, then smooth the result along the columns: $2(2r + 1)$ operations per pixel.
+#    of the column: the filter is **separable**, and so is $C(x)$. Smooth along the rows, then smooth the result along the columns: $2(2r + 1)$ operations per pixel.
 
 # %% [markdown]
 # ### Exercise 1 · `gaussian_filter` (2 points, about 20 minutes)
@@ -130,8 +135,8 @@ figures.show(
 #
 # <details><summary>Hint 2: the weights</summary>
 #
-# `x = torch.arange(-radius, radius + 1, dtype=image.dtype)` are the distances, both ends included, and the weights are
-# $e^{-x^2 / (2\sigma^2)}$. They must be divided by their sum somewhere, or the picture gets brighter.
+# `t = torch.arange(-radius, radius + 1, dtype=image.dtype)` are the distances, both ends included, and the weights are
+# $e^{-t^2 / (2\sigma^2)}$. They must be divided by their sum somewhere, or the picture gets brighter.
 # </details>
 #
 # <details><summary>Hint 3: C(x) at the border</summary>
@@ -164,7 +169,7 @@ check.gaussian_filter(gaussian_filter)
 
 # %% [markdown]
 # Now play. What does a small σ leave of the noise? What does a large one leave of the face? Look at the border when you change the
-# border condition: which one lets the background leak black?
+# border condition: which one lets black leak in from outside?
 
 # %% tags=["demonstration"]
 widgets.explore(
@@ -202,13 +207,13 @@ figures.show(
 #
 # $$\sum_{t \le i < b}\ \sum_{l \le j < e} u(i, j) = S(b, e) - S(t, e) - S(b, l) + S(t, l)$$
 #
-# whatever its size. A box of radius 50 costs no more than one of radius 1.
+# where row $b$ and column $e$ are the first *outside*. $S$ has $H + 1$ rows and $W + 1$ columns, the first of each all zeros. Four look-ups, whatever the size: a box of radius 50 costs no more than one of radius 1.
 
 # %% [markdown]
 # ### Exercise 2 · `box_filter` (2 points, about 25 minutes)
 #
 # Write `box_filter(image, radius)` with an integral image. The window of a pixel has $2r + 1$ rows and columns, *cut at the border of the picture*; divide by
-# the number of pixels that are left in it. Shape and dtype are kept.
+# the number of pixels that are left in it. (The check compares values only; the integral image is what makes it fast.)
 #
 # <details><summary>Hint 1: the integral image</summary>
 #
@@ -411,7 +416,7 @@ widgets.explore(
 # $$\hat u(x) = \frac{1}{C(x)} \sum_{y \in \Omega} u(y)\; e^{-\frac{\|x - y\|^2}{2\sigma^2}}\; e^{-\frac{\|g(x) - g(y)\|^2}{2h^2}}$$
 
 # %%
-flash, no_flash, truth = (images.load(name, size=side) for name in ("flash", "no_flash", "no_flash_clean"))
+flash, no_flash, truth = (images.load(name) for name in ("flash", "no_flash", "no_flash_clean"))
 figures.show(
     [flash, no_flash],
     titles=["guide g: with flash", "picture u: without flash"],
@@ -495,12 +500,12 @@ widgets.explore(
 # ## 1.5 Guided filter
 #
 # The bilateral filter visits $(2r + 1)^2$ neighbours per pixel. The **guided filter** (He, Sun & Tang, 2010) reaches a similar result with box filters only, so its cost does not depend on the radius.
-# It assumes that in every window $W$ the result is a *linear function of the guide*, $\hat u = a\,g + b$, and fits $a$ and $b$ by least squares, with a small price $\varepsilon a^2$
-# on the slope:
+# It assumes that in every window $W$ the result is a *linear function of the guide*, $\hat u = a\,g + b$, and fits $a$ and $b$ by least squares, with a small price
+# on the slope, $\min_{a, b} \sum_{y \in W} \big[ (a\, g(y) + b - u(y))^2 + \varepsilon a^2 \big]$:
 #
 # $$a_W = \frac{\operatorname{cov}_W(g, u)}{\operatorname{var}_W(g) + \varepsilon}, \qquad b_W = \bar u_W - a_W\, \bar g_W.$$
 #
-# A pixel lies in many windows, and each makes an offer. The result averages them:
+# A pixel lies in many windows, and each window that contains $x$ offers the value $a_W\, g(x) + b_W$ *at* $x$. The result is the mean of these offers: average $a$ and $b$ first, then apply them to $g(x)$.
 #
 # $$\hat u(x) = \bar a(x)\, g(x) + \bar b(x), \qquad \bar a(x) = \frac{1}{|W(x)|}\sum_{W \ni x} a_W, \quad \bar b(x) \text{ likewise}.$$
 #
@@ -558,14 +563,14 @@ check.guided_filter(guided_filter)
 # 3×3 covariance of the guide's colours. `labkit.filtering.guided_filter` does that when it is given a colour guide.
 
 # %%
-disks = torch.zeros(3, 96, 96) + torch.tensor([0.80, 0.30, 0.30])[:, None, None]
-disks[:, 24:72, 24:72] = torch.tensor([0.30, 0.5549, 0.30])[:, None, None]  # another colour, the same grey
-bright = disks.mean(0, keepdim=True) + torch.where(disks[1:2] > 0.4, 0.4, 0.0)
+square = torch.zeros(3, 96, 96) + torch.tensor([0.80, 0.30, 0.30])[:, None, None]
+square[:, 24:72, 24:72] = torch.tensor([0.30, 0.5549, 0.30])[:, None, None]  # another colour, the same grey
+bright = square.mean(0, keepdim=True) + torch.where(square[1:2] > 0.4, 0.4, 0.0)
 rough = images.add_gaussian_noise(bright, sigma=0.1)
-by_grey = labkit.filtering.guided_filter(rough, guide=images.to_grey(disks), radius=5, eps=1e-3)
-by_color = labkit.filtering.guided_filter(rough, guide=disks, radius=5, eps=1e-3)
+by_grey = labkit.filtering.guided_filter(rough, guide=images.to_grey(square), radius=5, eps=1e-3)
+by_color = labkit.filtering.guided_filter(rough, guide=square, radius=5, eps=1e-3)
 figures.show(
-    [disks, images.to_grey(disks), rough, by_grey, by_color],
+    [square, images.to_grey(square), rough, by_grey, by_color],
     titles=[
         "colour guide",
         "the guide in grey",
@@ -596,7 +601,7 @@ widgets.explore(
 # **Rolling guidance** (Zhang et al., 2014) starts from a picture whose small things are gone, the Gaussian filter of $u$, and uses it as the *guide* of a cross-bilateral filter of the *original*. The result has sharper
 # edges, and becomes the next guide:
 #
-# $$u_1 = g_\sigma * u, \qquad u_{k+1}(x) = \frac{1}{C(x)} \sum_{y \in \Omega} \underbrace{u(y)}_{\text{always the original}}\, e^{-\frac{\|x - y\|^2}{2\sigma^2}}\; e^{-\frac{\|u_k(x) - u_k(y)\|^2}{2h^2}}$$
+# $$u_1 = G_\sigma * u, \qquad u_{k+1}(x) = \frac{1}{C(x)} \sum_{y \in \Omega} \underbrace{u(y)}_{\text{always the original}}\, e^{-\frac{\|x - y\|^2}{2\sigma^2}}\; e^{-\frac{\|u_k(x) - u_k(y)\|^2}{2h^2}}$$
 #
 # What was erased by the Gaussian never comes back, because no guide shows it; what was merely blurred gets sharp again. This is *not* iterating the filter: there, $u(y)$ would be $u_k(y)$.
 
@@ -653,7 +658,7 @@ figures.show(
     titles=["u", "bilateral filter, 5 times", "rolling guidance, 5 iterations"],
     alt="stone chips of two sizes in pale cement",
     caption="Iterating the filter keeps the smallest chips, whose contrast is high. Rolling guidance removes what is "
-    "smaller than σ and keeps the large chips, at the price of rounded corners.",
+    "smaller than σ, but for faint smudges, and keeps the large chips, at the price of rounded corners.",
 )
 
 # %% tags=["demonstration"]
@@ -672,16 +677,16 @@ widgets.explore(
 # ## 1.7 Non-local means
 #
 # All these filters compare *single pixels*, and a single noisy pixel says little. **Non-local means** (Buades, Coll & Morel, 2005) compares the **patches** around them. A patch $p_u(x)$ of side $n$ holds
-# the $d\,n^2$ values of $u$ at $x + t$, $t \in \omega$; here $x$ is its centre pixel, and the picture is mirrored at its border so that every pixel has a patch.
+# the $c\,n^2$ values of the $c$ channels of $u$ at $x + t$, $t \in \omega$, the $n \times n$ square around 0; so $x$ is its centre pixel, and the picture is mirrored at its border (without repeating the edge pixel) so that every pixel has a patch.
 #
 # $$\hat u(x) = \frac{1}{C(x)} \sum_{y \in W(x)} u(y)\; \exp\!\left(- \frac{\max(d^2(x, y) - 2\sigma^2,\, 0)}{h^2}\right), \qquad
-# d^2(x, y) = \frac{1}{d\,n^2}\, \| p_u(x) - p_u(y) \|^2$$
+# d^2(x, y) = \frac{1}{c\,n^2}\, \| p_u(x) - p_u(y) \|^2$$
 #
 # - $d^2$ is the **mean** squared difference, over the pixels of the patch and the channels.
 # - Two patches that are equal but for noise of variance $\sigma^2$ differ by $2\sigma^2$ on average: that much is forgiven.
-# - $W(x)$ is a square window: $y$ may be far from $x$. Nothing else knows how far.
+# - $W(x)$ is a square window: $y$ may be far from $x$. Inside the window, distance plays no role.
 #
-# With patches of a single pixel this is (up to the window's shape) the bilateral filter again.
+# With patches of one pixel and σ = 0 this is a bilateral filter with a flat window (and another scale of $h$).
 
 # %% [markdown]
 # ### Exercise 7 · `nonlocal_means` (3 points, about 35 minutes)
@@ -696,7 +701,7 @@ widgets.explore(
 #
 # <details><summary>Hint 2: all patches at once</summary>
 #
-# `F.unfold(padded[None], patch_size)` puts the patch of every pixel into a column; `.reshape(-1, H, W)` makes a "picture" with $d n^2$ channels. Compare it with itself moved by the offset; the *mean* of the squared
+# `F.unfold(padded[None], patch_size)` puts the patch of every pixel into a column; `.reshape(-1, H, W)` makes a "picture" with $c\,n^2$ channels. Compare it with itself moved by the offset; the *mean* of the squared
 # differences over axis 0 is $d^2$, one number for all channels of the image.
 # </details>
 #
@@ -773,12 +778,13 @@ widgets.explore(
 # 1. Collect the patches of a window (or of the whole picture), as vectors $p \in \mathbb{R}^D$; let $\bar p$ be the mean patch and $v_1, \dots, v_D$ the eigenvectors of their covariance: their PCA basis.
 # 2. **Filtered projection**: the picture is concentrated in a few directions, noise spreads evenly over all. So keep the large coefficients only,
 #    $$\hat p = \bar p + \sum_{k=1}^{D} \rho\big(\langle p - \bar p, v_k \rangle\big)\, v_k, \qquad \rho(z) = \begin{cases} z & |z| > \tau \\ 0 & \text{otherwise.}\end{cases}$$
+#    Noise alone gives coefficients of standard deviation σ; few of $D$ such numbers exceed $\tau = 2.75\,\sigma$, a good default.
 # 3. **Aggregation**: every pixel is the average of the estimates of all patches that contain it. That is $n^2$ of them inside the picture, and fewer near its border.
 
 # %% [markdown]
 # ### Exercise 8 · `pca_filter` (2 points, about 35 minutes)
 #
-# Write `pca_filter(image, patch_size, threshold)`: the three steps, with *all* patches of the picture in one group. `labkit.patches.extract_patches(image, patch_size=patch_size)` gives the patches, shape `(N, D)` with $D = d\,n^2$; each
+# Write `pca_filter(image, patch_size, threshold)`: the three steps, with *all* patches of the picture in one group. `labkit.patches.extract_patches(image, patch_size=patch_size)` gives the patches, shape `(N, D)` with $D = c\,n^2$; each
 # patch lies inside the picture.
 #
 # <details><summary>Hint 1: the basis</summary>
@@ -819,7 +825,7 @@ def pca_filter(image, patch_size, threshold):
 check.pca_filter(pca_filter)
 
 # %% [markdown]
-# **Global or local?** One basis for the whole picture has to serve skin, cloth and stars alike. Non-local PCA finds one in every window:
+# **Global or local?** One basis for the whole picture has to serve skin, cloth and stars alike. Non-local PCA finds one in every window. On a tiny picture the two are equal; the gain grows with the size, and with it the variety:
 
 # %%
 whole = labkit.filtering.pca_filter(noisy, patch_size=7, threshold=2.75 * 25 / 255)
@@ -874,8 +880,8 @@ figures.table(
 # %% [markdown]
 # ## 1.9 Non-local means is attention
 #
-# Write non-local means with matrices. Let the rows of $Q \in \mathbb{R}^{N \times D}$ be the patches we want to denoise (*queries*), the rows of $K \in \mathbb{R}^{M \times D}$ those we compare with (*keys*), and the rows of $V \in \mathbb{R}^{M \times d}$ the pixels in
-# their centres (*values*). Then
+# Write non-local means with matrices. Let the rows of $Q \in \mathbb{R}^{N \times D}$ be the patches we want to denoise (*queries*), the rows of $K \in \mathbb{R}^{M \times D}$ those we compare with (*keys*), and the rows of $V \in \mathbb{R}^{M \times c}$ the pixels in
+# their centres (*values*). To keep it simple take σ = 0, let every key be a candidate, and *sum* over the $D$ entries (this $h$ is $\sqrt{D}$ times that of section 1.7). Then
 #
 # $$\hat v_i = \sum_j \frac{e^{-\|q_i - k_j\|^2 / h^2}}{\sum_{j'} e^{-\|q_i - k_{j'}\|^2 / h^2}}\; v_j
 # \qquad\text{that is}\qquad \hat V = \operatorname{softmax}\!\big(S\big)\, V, \quad S_{ij} = -\|q_i - k_j\|^2 / h^2 .$$
@@ -889,7 +895,7 @@ figures.table(
 # %% [markdown]
 # ### Exercise 9 · `nonlocal_attention` (2 points, about 25 minutes)
 #
-# Write `nonlocal_attention(query, key, value, h)` for tensors of shapes `(N, D)`, `(M, D)` and `(M, d)`; the result has shape `(N, d)`. Use torch operations only: the check also asks for its **gradients** with respect to the three tensors, as a network that
+# Write `nonlocal_attention(query, key, value, h)` for tensors of shapes `(N, D)`, `(M, D)` and `(M, c)`; the result has shape `(N, c)`. Use torch operations only: the check also asks for its **gradients** with respect to the three tensors, as a network that
 # learns through this layer would. Here $\|\cdot\|^2$ is a plain sum over the $D$ entries.
 #
 # <details><summary>Hint 1: all distances at once</summary>
@@ -921,47 +927,52 @@ def nonlocal_attention(query, key, value, h):
 check.nonlocal_attention(nonlocal_attention)
 
 # %% [markdown]
-# Does it matter? Let us denoise a small picture by attention of all patches to all patches, with three similarities: the distance, the dot product, and the dot product of patches scaled to norm one
-# (the *cosine*, which is a distance again: for unit vectors $\|q - k\|^2 = 2 - 2\langle q, k \rangle$). Each gets the temperature that suits it best:
+# Does it matter? Let us denoise a small picture by attention of all patches to all patches, with three similarities: the dot product, $S = \langle q, k \rangle / T$; the dot product of *centred* patches (minus the mean patch, which makes
+# their norms more equal); and the distance. Each is shown at the best of the temperatures tried:
 
 # %%
-small, clean_small = (
-    images.crop(images.load("astronaut", size=256), row=40, column=96, height=48, width=48) for _ in range(2)
-)
-small = images.add_gaussian_noise(small, sigma=25 / 255)
+clean_small = images.crop(images.load("astronaut", size=256), row=40, column=96, height=48, width=48)
+small = images.add_gaussian_noise(clean_small, sigma=25 / 255)
 patches = labkit.patches.extract_patches(images.pad(small, amount=2, border="reflect"), patch_size=5)
+centred = patches - patches.mean(0)
 pixels = small.reshape(3, -1).T
 
-
-unit = F.normalize(patches, dim=1)
+temperatures = (0.01, 0.1, 0.3, 1.0, 3.0, 10.0, 100.0)
 tried = {
-    "dot product": [
-        labkit.filtering.dot_product_attention(patches, patches, pixels, temperature=t)
-        for t in (0.01, 0.03, 0.1, 0.3, 1.0, 3.0, 10.0)
-    ],
-    "cosine": [
-        labkit.filtering.dot_product_attention(unit, unit, pixels, temperature=t)
-        for t in (0.001, 0.002, 0.005, 0.01, 0.02, 0.05)
-    ],
-    "distance": [
-        labkit.filtering.nonlocal_attention(patches, patches, pixels, h=h) for h in (0.6, 0.8, 1.0, 1.2, 1.5)
-    ],
+    "dot product": {
+        t: labkit.filtering.dot_product_attention(patches, patches, pixels, temperature=t)
+        for t in temperatures
+    },
+    "centred dot product": {
+        t: labkit.filtering.dot_product_attention(centred, centred, pixels, temperature=t)
+        for t in temperatures
+    },
+    "distance": {
+        h: labkit.filtering.nonlocal_attention(patches, patches, pixels, h=h)
+        for h in (0.4, 0.6, 0.8, 1.0, 1.5)
+    },
 }
 shown = {"noisy": small}
 for name, results in tried.items():
-    pictures = [result.T.reshape(small.shape) for result in results]
+    pictures = [result.T.reshape(small.shape) for result in results.values()]
     shown[name] = max(pictures, key=lambda picture: float(metrics.psnr(picture, clean_small)))
+    if name == "dot product":
+        shown["dot product, T = 0.01"] = pictures[0]
 
 figures.show(
     [*shown.values(), clean_small],
-    titles=[*(f"{name}, {metrics.psnr(picture, clean_small):.1f} dB" for name, picture in shown.items()), "clean"],
+    titles=[
+        *(f"{name}: {metrics.psnr(picture, clean_small):.1f} dB" for name, picture in shown.items()),
+        "clean",
+    ],
     width=180,
     alt="the astronaut's face, 48 by 48 pixels",
-    caption="Attention over all patches of a 48×48 crop. The dot product prefers bright patches, whoever asks.",
+    caption="Attention over all patches of a 48×48 crop. At a low temperature the dot product lets the brightest patch "
+    "win, whoever asks; its best is little better than one mean colour for all.",
 )
 
 # %% [markdown]
-# Full attention compares all $N^2$ pairs: for a 512×512 picture that is 69 billion numbers. Non-local means restricts it to a window; chapter 7 of this course finds the few keys that matter with PatchMatch, the subject of the next chapter.
+# Full attention compares all $N^2$ pairs: for a 512×512 picture that is 69 billion numbers. Non-local means restricts it to a window; PatchMatch, the subject of chapter 2, finds the few keys that matter anywhere in the picture.
 
 # %% [markdown]
 # ## 1.10 Does it work?
@@ -975,16 +986,16 @@ labkit.results.show("01")
 labkit.results.live("01", size=runtime.choose({"quick": 64, "laptop": 128, "gpu": 256}))
 
 # %% [markdown]
-# Read it as a story. Averaging near pixels gains most of all (box, Gaussian). Asking for a similar colour before averaging gains a decibel or two more (guided, bilateral, rolling guidance, whose guide is less noisy than the picture).
-# Comparing patches, which noise drowns less easily than single pixels, gives the next step (non-local means), and estimating whole patches the last (non-local PCA). That is the order of the lecture, from pixels to patches, on both pictures; and each
-# step costs more time.
+# Read it as a story. Averaging near pixels gains most of all (box, Gaussian). Asking for a similar colour before averaging gains half a decibel to two more (bilateral, guided, rolling guidance, whose guide is less noisy than the picture).
+# Comparing patches, which noise drowns less easily than single pixels, gives the next step (non-local means), and estimating whole patches the last (non-local PCA), at a price in time. That is the order of the lecture, from pixels to
+# patches, on both pictures.
 
 # %% [markdown]
 # ## Go further
 #
-# - The bilateral filter with a small $h$ leaves specks in the noisy picture. Explain them with the weights explorer. What would the *median* of the weights' neighbours do?
+# - The bilateral filter with a small $h$ leaves specks in the noisy picture. Explain them with the weights explorer. What would a weighted *median* of the neighbours do?
 # - Non-local means forgives $2\sigma^2$. Derive it: what is the expectation of $d^2$ for two equal patches with independent noise? And its standard deviation, as a function of $n$? What does that say about small patches?
-# - Show that one step of gradient descent on $\sum_{x,y} w(x, y) \|u(x) - u(y)\|^2$, with fixed symmetric weights, is an average with neighbours. Which step size makes it the filter of this chapter?
+# - Show that one step of gradient descent on $\sum_{x,y} w(x, y) \|u(x) - u(y)\|^2$, with fixed symmetric weights, is an average with neighbours. Which step size (it may depend on $x$) makes it the filter of this chapter?
 # - Replace the hard threshold of exercise 8 by a Wiener gain $z \mapsto z \max(0, 1 - \sigma^2/z^2)$. Does it do better?
 # - The rows of the attention matrix sum to one; its columns do not. Which pixels are listened to most? Make the matrix doubly stochastic (Sinkhorn) and see what changes.
 
@@ -996,10 +1007,13 @@ labkit.results.live("01", size=runtime.choose({"quick": 64, "laptop": 128, "gpu"
 # | **radius** $r$ | half-width of a square window; its side is $2r + 1$ |
 # | **separable** | a two-dimensional filter that equals two one-dimensional ones in a row |
 # | **integral image** | table of the sums over all rectangles that start in the top-left corner |
+# | **normalisation** $C(x)$ | the sum of the weights at $x$; near the border it has fewer terms |
 # | **guide** $g$ | the picture whose colours decide the weights |
 # | **patch** $p_u(x)$ | the values of $u$ in a small square around $x$, as one vector |
 # | **hard threshold** | keep a number when its absolute value is large, else put 0 |
 # | **aggregation** | averaging the estimates that overlapping patches make of one pixel |
+# | **PCA** | principal component analysis: the eigenvectors of the covariance, the directions in which data vary most |
+# | **query, key, value** | who asks, who is compared, and what is averaged |
 # | **softmax** | exponentials divided by their sum: positive weights that sum to one |
 # | **PSNR** | $10 \log_{10}(1 / \text{mean squared error})$ for values in $[0, 1]$, in decibels |
 # | **SSIM** | structural similarity: compares local means, variances and correlation; 1 is best |
