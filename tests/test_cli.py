@@ -107,7 +107,7 @@ def test_check_says_when_a_file_is_no_notebook(tmp_path, content):
 def test_check_says_when_a_file_does_not_exist(tmp_path):
     said = labkit("check", tmp_path / "gone.ipynb")
     assert said.exit_code == 1
-    assert "gone.ipynb is not a file; expected a notebook" in said.output
+    assert "gone.ipynb is not a file; expected a chapter" in said.output
 
 
 def test_check_says_when_a_notebook_has_no_checks(tmp_path):

@@ -271,6 +271,13 @@ def test_projection_keeps_all_without_a_threshold_and_the_mean_patch_with_a_larg
     torch.testing.assert_close(project_patches(patches, threshold=100), mean, rtol=0, atol=1e-13)
 
 
+def test_projection_survives_patches_that_are_copies_of_one_pattern():
+    # the eigenvectors of such covariances are more than LAPACK's single-precision routine can find
+    patterns = (random_image(100, 1, 75) > 0.5).float()
+    groups = patterns * random_image(100, 40, 1, seed=1)
+    torch.testing.assert_close(project_patches(groups, threshold=0), groups, rtol=0, atol=1e-5)
+
+
 @pytest.mark.parametrize("height, width", [(20, 23), (7, 40), (5, 5)])
 def test_nonlocal_pca_without_noise_gives_the_image_back(height, width):
     image = random_image(2, height, width, dtype=torch.float64)

@@ -110,7 +110,7 @@ def test_bytes_that_are_no_message_are_refused(body):
         wire.loads(body)
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=200, deadline=None)
 @given(st.data())
 def test_a_damaged_message_is_read_or_refused_and_nothing_else(data):
     body = bytearray(wire.dumps(Reply({"a": [torch.ones(2, 2), np.arange(3)]}, ("x", 2), Problem("E", "m", 1, "l")))[wire.HEADER_BYTES:])
@@ -210,12 +210,16 @@ class Room:
         self.bubblewrap = bubblewrap
 
     def ask(self, source: str, *requests: Request, name: str = "f", kind: str = "function", withholds=(), limits: Limits = TIGHT,
-            before: str = "import os, sys, time, torch") -> list[Reply]:
-        """Replies of the function `f` that the source defines; afterwards an honest answer still works."""
+            before: str = "import os, sys, time, torch", pause: float = 0.0) -> list[Reply]:
+        """Replies of the function `f` that the source defines, with a pause between the requests."""
         self.sandbox.limits = limits
         self.sandbox.cells = [Cell(before), Cell(dedent(source), name)]
         with self.sandbox.exercise(name, kind=kind, withholds=withholds) as call:
-            return [call(request) for request in requests or (ONES,)]
+            replies = [call(request) for request in requests[:1] or (ONES,)]
+            for request in requests[1:]:
+                time.sleep(pause)
+                replies.append(call(request))
+            return replies
 
     def works(self) -> bool:
         return torch.equal(self.ask("def f(x): return 2 * x")[0].value, 2 * torch.ones(3))
@@ -351,6 +355,7 @@ ATTACKS = {      # source, kinds of problem that are right
     "large file": ("def f(x):\n    with open('large', 'wb') as file:\n        for _ in range(100): file.write(bytes(1_000_000))", ("OSError",)),
     "os._exit": ("def f(x): os._exit(0)", ("Crash",)),
     "sys.exit": ("def f(x): sys.exit('bye')", ("SystemExit",)),
+    "end after the reply": ("import threading\ndef f(x):\n    threading.Timer(0.05, os._exit, (5,)).start()\n    return object()", ("Crash",)),
     "segmentation fault": ("import ctypes\ndef f(x): ctypes.string_at(0)", ("Crash",)),
     "recursion": ("def f(x): return f(x)", ("RecursionError",)),
     "recursion without a limit": ("""
@@ -383,7 +388,8 @@ ATTACKS = {      # source, kinds of problem that are right
 @pytest.mark.parametrize("attack", ATTACKS)
 def test_an_attack_ends_in_a_sentence_and_harms_no_other_exercise(attack, room):
     source, kinds = ATTACKS[attack]
-    reply = room.ask(source, limits=TIGHT if {"TimeLimit", "CellFailed"} & set(kinds) else PATIENT)[0]
+    limits = TIGHT if {"TimeLimit", "CellFailed"} & set(kinds) else PATIENT
+    reply = room.ask(source, *[ONES] * (2 if attack == "end after the reply" else 1), limits=limits, pause=0.5)[-1]
     assert reply.value is None and reply.problem.kind in kinds and reply.problem.message
     assert room.works()
 
@@ -429,6 +435,27 @@ def test_the_last_cell_of_the_exercise_that_defines_the_answer_counts(rooms):
     sandbox.cells = [Cell("def f(x): return 1"), Cell("def f(x): return 6")]
     with sandbox.exercise("f", kind="function", withholds=()) as call:
         assert call(ONES).value == 6
+
+
+def test_a_failing_cell_that_calls_the_answer_does_not_take_it_away(rooms):
+    sandbox = rooms(False).sandbox
+    sandbox.limits, sandbox.cells = TIGHT, [Cell("def f(x): return 1"), Cell("f('picture') / 0")]
+    with sandbox.exercise("f", kind="function", withholds=()) as call:
+        assert call(ONES).value == 1
+
+
+def test_a_very_long_cell_runs_and_a_longer_one_is_told(rooms):
+    sandbox = rooms(False).sandbox
+    sandbox.limits, sandbox.cells = TIGHT, [Cell("# é\n" * 100_000 + "def f(x): return 1", "f"), Cell("#" * 2_000_000 + "\ndef g(x): return 1", "g")]
+    with sandbox.exercise("f", kind="function", withholds=()) as call:
+        assert call(ONES).value == 1
+    with sandbox.exercise("g", kind="function", withholds=()) as call:
+        assert "characters" in call(ONES).problem.message
+
+
+def test_a_long_message_is_cut(rooms):
+    problem = rooms(False).ask("def f(x): raise ValueError('x' * 10 ** 8)")[0].problem
+    assert problem.kind == "ValueError" and len(problem.message) == wire.LONGEST_STRING
 
 
 def test_a_reply_before_the_question_is_a_violation(closed_room):

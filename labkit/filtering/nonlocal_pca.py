@@ -47,7 +47,7 @@ def project_patches(patches: Tensor, *, threshold: float) -> Tensor:
     mean = working.mean(dim=-2, keepdim=True)
     centred = working - mean
     covariance = centred.mT @ centred / centred.shape[-2]
-    # LAPACK's single-precision routine fails on some flat windows, whose covariance is all rounding.
+    # LAPACK's single-precision routine fails on covariances of very low rank, as flat or two-valued windows have.
     basis = torch.linalg.eigh(covariance.double()).eigenvectors.to(working)
     coefficients = centred @ basis
     coefficients = torch.where(coefficients.abs() > threshold, coefficients, 0)

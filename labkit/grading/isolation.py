@@ -49,12 +49,13 @@ from labkit.grading.bubblewrap import arguments, bubblewrap_trouble, open_filter
 from labkit.grading.withhold import write_package
 
 START_SECONDS = 180.0       # a busy machine with a cold disk takes its time to import torch
-GRACE_SECONDS = 1.0         # between the soft limit, which tells the line that was running, and the end of the process
+GRACE_SECONDS = 2.0         # between the soft limit, which tells the line that was running, and the end of the process
 LOOK_SECONDS = 0.05         # between two looks at what a worker takes
 PRINTED_BYTES = 100_000     # of what the code printed, kept
 STARTS_PER_EXERCISE = 3     # a child that ended is started anew for the next question, so often
 STARTS_PER_CELL = 5         # cells that end their process are left out the next time; so many are found out
 OPEN_FILES = 256
+LONGEST_CELL = 1_000_000    # characters
 
 # What is imported before the forks, where the cells mention it. A fixed list: the parent imports nothing a student names.
 _PRELOADED = {
@@ -226,8 +227,10 @@ class _Session:
     def _execute(self, number: int, cell: Cell, seconds_left: float) -> float:
         """Execute a cell in the child, unless it is left out; returns the time it took."""
         start, own = time.monotonic(), cell.exercise == self.name
+        if len(cell.source) > LONGEST_CELL:
+            self.sandbox._left_out[cell.source] = Problem("TooLong", f"it has more than {LONGEST_CELL} characters")
         if cell.source in self.sandbox._left_out:
-            self.child.ask("skip", cell.source, own, self.sandbox._left_out[cell.source], seconds=self.limits.call_seconds)
+            self.child.ask("skip", own, self.name in cell.source, self.sandbox._left_out[cell.source], seconds=START_SECONDS)
         elif own or seconds_left > 0:
             seconds = self.limits.call_seconds if own else min(self.limits.call_seconds, seconds_left)
             problem = self.child.ask("cell", number, cell.source, own, seconds, seconds=seconds)
@@ -295,17 +298,19 @@ class _Child:
 
     def ask(self, verb: str, *content: Any, seconds: float) -> Any:
         """Send a question, and wait for its reply until the soft limit is over and a little longer."""
-        if self._wait(select.POLLIN, time.monotonic()):
-            raise _Stopped("Protocol", "its process sent a reply before it was asked")
         number, deadline = secrets.randbits(62), time.monotonic() + seconds + GRACE_SECONDS
+        question = wire.dumps((number, verb, *content))
         try:
-            self._send(wire.dumps((number, verb, *content)), deadline)
+            if self._wait(select.POLLIN, time.monotonic()) and self.channel.recv(1):
+                raise wire.WireError("it came before the question")
+            self._send(question, deadline)
             message = wire.loads(self._receive(wire.body_length(self._receive(wire.HEADER_BYTES, deadline)), deadline))
         except wire.WireError as error:
             raise self.verdict or _Stopped("Protocol", f"its process sent something that is no reply: {error}") from error
         except TimeoutError as error:
             raise self.verdict or _Stopped("TimeLimit", f"it was still running after {seconds:.3g} seconds and was stopped") from error
-        except OSError as error:
+        except OSError as error:      # the channel is closed; its process may take a moment to end
+            self.worker.wait(lambda: False, 1.0)
             raise self.verdict or _Stopped("Crash", self.worker.last_words()) from error
         if not (isinstance(message, tuple) and len(message) == 2 and message[0] == number):
             raise _Stopped("Protocol", "its process answered another question than the one that was asked")
@@ -325,7 +330,6 @@ class _Child:
                 raise TimeoutError
             part = self.channel.recv(min(size - len(data), 1 << 20))
             if not part:
-                self.worker.wait(lambda: False, 1.0)
                 raise ConnectionError
             data += part
         return bytes(data)
@@ -348,12 +352,11 @@ class _Child:
         """Runs beside: takes what is printed, and looks at memory and processes; ends the child that takes too much."""
         poll = select.poll()
         poll.register(self.output, select.POLLIN)
-        next_look = 0.0
+        open_, next_look = True, 0.0
         while not self.over.is_set():
-            if not poll.poll(1000 * LOOK_SECONDS):
-                pass
-            elif not self._take_output():
-                poll.unregister(self.output)
+            if open_:
+                open_ = not poll.poll(1000 * LOOK_SECONDS) or self._take_output() != b""
+            else:
                 self.over.wait(LOOK_SECONDS)
             if self.count > self.limits.output_bytes:
                 return self._stop("OutputLimit", f"it printed more than {_size(self.limits.output_bytes)} and was stopped")
@@ -370,14 +373,15 @@ class _Child:
                     return self._stop("FileLimit", f"it made more than {self.limits.files} files and was stopped")
                 next_look = time.monotonic() + LOOK_SECONDS
 
-    def _take_output(self) -> bool:
+    def _take_output(self) -> bytes | None:
+        """Some of what was printed; nothing at its end, `None` when there is nothing yet."""
         try:
             data = os.read(self.output, 1 << 16)
         except BlockingIOError:
-            return True
+            return None
         self.count += len(data)
         self.kept += data[:PRINTED_BYTES - len(self.kept)]
-        return bool(data)
+        return data
 
     def _stop(self, kind: str, message: str, *, everything: bool = False) -> None:
         self.verdict = _Stopped(kind, message)
@@ -389,7 +393,7 @@ class _Child:
             self.worker.kill()
         self.over.set()
         self.watch.join()
-        while self.count <= self.limits.output_bytes and select.select([self.output], [], [], 0)[0] and self._take_output():
+        while self.count <= self.limits.output_bytes and self._take_output():
             pass
         self.channel.close()
         os.close(self.output)
@@ -417,7 +421,8 @@ class _Worker:
         temporary, course = (Path("/tmp"), Path("/course")) if bubblewrap else (scratch / "temporary", scratch / "course")
         if not bubblewrap:
             temporary.mkdir(exist_ok=True)
-        settings = {"temporary": str(temporary), "preload": list(preload), "file_bytes": limits.file_bytes, "open_files": OPEN_FILES}
+        settings = {"temporary": str(temporary), "preload": list(preload), "file_bytes": limits.file_bytes,
+                    "open_files": OPEN_FILES, "private": bubblewrap}
         command = [sys.executable, "-P", "-B", "-m", "labkit.grading.worker", str(theirs.fileno()), json.dumps(settings)]
         call_filter = open_filter() if bubblewrap else None
         if bubblewrap:
@@ -478,8 +483,10 @@ class _Worker:
     def wait(self, condition: Callable[[], bool], seconds: float) -> None:
         """Until the condition holds, the child or the worker has ended, or the time is over."""
         deadline = time.monotonic() + seconds
+        poll = select.poll()
+        poll.register(self.control, select.POLLIN)
         while not self.read_news() and not condition() and time.monotonic() < deadline:
-            select.select([self.control], [], [], deadline - time.monotonic())
+            poll.poll(max(0.0, 1000 * (deadline - time.monotonic())))
 
     def last_words(self) -> str:
         """Why the child has ended by itself, for the student."""

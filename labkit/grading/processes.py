@@ -14,7 +14,7 @@ from pathlib import Path
 
 def kill(pid: int) -> None:
     """End a process at once, if it is still there."""
-    with suppress(ProcessLookupError):
+    with suppress(ProcessLookupError, PermissionError):      # gone, or a program that runs as somebody else
         os.kill(pid, signal.SIGKILL)
 
 

@@ -14,6 +14,7 @@ from __future__ import annotations
 import io
 import json
 import math
+import re
 import struct
 from collections.abc import Iterator
 from typing import Any
@@ -25,10 +26,10 @@ from torch import Tensor
 from labkit.checks.answers import Fixture, Opaque, Problem, Reply, Request
 
 MOST_BYTES = 128_000_000       # of one frame; a check asks with pictures of a few kilobytes
-MOST_SKELETON_BYTES = 8_000_000
+MOST_SKELETON_BYTES = 16_000_000
 MOST_ENTRIES = 100_000         # values in one message, containers included
 MOST_DEPTH = 30
-LONGEST_STRING = 20_000        # characters; longer ones are cut
+LONGEST_STRING = 20_000        # characters of what comes back; longer ones are cut
 LONGEST_INTEGER = 64           # bits; arithmetic of longer ones with floats can overflow
 
 _LENGTH = struct.Struct(">Q")
@@ -39,7 +40,9 @@ _RAW = {torch.bfloat16: torch.int16}
 _TORCH = {str(d).removeprefix("torch."): d for d in (
     torch.bool, torch.uint8, torch.int8, torch.int16, torch.int32, torch.int64, torch.float16, torch.bfloat16, torch.float32,
     torch.float64, torch.complex64, torch.complex128)}
-_NUMPY = frozenset(np.dtype(code) for code in ("?", "u1", "u2", "u4", "u8", "i1", "i2", "i4", "i8", "f2", "f4", "f8", "c8", "c16"))
+_NUMPY = {code: np.dtype(code) for code in ("|b1", "|u1", "<u2", "<u4", "<u8", "|i1", "<i2", "<i4", "<i8", "<f2", "<f4", "<f8", "<c8", "<c16")}
+_NPY = b"\x93NUMPY\x01\x00"
+_HEADER = re.compile(rb"\{'descr': '([<|][a-z]\d{1,2})', 'fortran_order': False, 'shape': \((|\d{1,15},|(?:\d{1,15}, ){0,30}\d{1,15})\), \} *\n")
 _TAGS = frozenset(("tuple", "dict", "array", "scalar", "tensor", "opaque", "fixture", "problem", "request", "reply"))
 
 
@@ -86,7 +89,7 @@ def _pack(value: Any, arrays: list[bytes], depth: int) -> Any:
     if isinstance(value, float):
         return float(value)
     if isinstance(value, str):
-        return str.__str__(value)[:LONGEST_STRING]
+        return str.__str__(value)
     if isinstance(value, list):
         return [_pack(v, arrays, deeper) for v in value]
     if isinstance(value, tuple):
@@ -96,7 +99,7 @@ def _pack(value: Any, arrays: list[bytes], depth: int) -> Any:
     if isinstance(value, Tensor):
         return _pack_tensor(value, arrays)
     if isinstance(value, (np.ndarray, np.generic)):
-        if value.dtype.newbyteorder("=") not in _NUMPY:
+        if value.dtype.newbyteorder("<").str not in _NUMPY:
             return {"opaque": f"a NumPy array of dtype {value.dtype}"[:LONGEST_STRING]}
         return {"array" if isinstance(value, np.ndarray) else "scalar": _append(np.asarray(value), arrays)}
     if isinstance(value, Opaque):
@@ -104,7 +107,8 @@ def _pack(value: Any, arrays: list[bytes], depth: int) -> Any:
     if isinstance(value, Fixture):
         return {"fixture": [value.name, _pack(value.parameters, arrays, deeper)]}
     if isinstance(value, Problem):
-        return {"problem": [_pack(v, arrays, deeper) for v in (value.kind, value.message, value.line_number, value.line)]}
+        kind, words, line = (str(text)[:LONGEST_STRING] for text in (value.kind, value.message, value.line))
+        return {"problem": [kind, words, value.line_number, line]}
     if isinstance(value, Request):
         return {"request": [_pack(value.arguments, arrays, deeper), _pack(value.options, arrays, deeper)]}
     if isinstance(value, Reply):
@@ -149,8 +153,8 @@ def body_length(header: bytes) -> int:
     return length
 
 
-def loads(body: bytes) -> Any:
-    """The message in a frame, given without its first `HEADER_BYTES`.
+def loads(body: bytes, *, longest_string: int = LONGEST_STRING) -> Any:
+    """The message in a frame, given without its first `HEADER_BYTES`. Longer strings are cut.
 
     Raises
     ------
@@ -167,7 +171,7 @@ def loads(body: bytes) -> Any:
         raise WireError("its skeleton is not JSON") from error
     arrays = list(_arrays(view, start + length))
     try:
-        return _Unpacker(arrays).unpack(skeleton, 0)
+        return _Unpacker(arrays, longest_string).unpack(skeleton, 0)
     except (TypeError, KeyError, ValueError, AttributeError, IndexError, OverflowError) as error:
         raise WireError(f"its skeleton is not one of ours: {error}") from error
 
@@ -187,29 +191,30 @@ def _arrays(view: memoryview, start: int) -> Iterator[np.ndarray]:
 
 
 def _read_array(view: memoryview) -> np.ndarray:
-    """A `.npy` file as an array of its own memory. NumPy's reader would allocate what the header claims; this one
-    compares the claim with the bytes that are there."""
-    head = io.BytesIO(view[:16_384])
-    try:
-        if np.lib.format.read_magic(head) != (1, 0):
-            raise ValueError("its version is not 1.0")
-        shape, fortran, dtype = np.lib.format.read_array_header_1_0(head)
-    except ValueError as error:
-        raise WireError(f"an array's header cannot be read: {error}") from error
-    native = dtype.newbyteorder("=")
-    if native not in _NUMPY or len(shape) > 32 or any(not 0 <= side < 2 ** 48 for side in shape):
+    """A `.npy` file as an array of its own memory.
+
+    Only what `_append` writes is read. NumPy's own reader evaluates the header as Python and allocates what it claims.
+    """
+    start = len(_NPY) + 2
+    start += int.from_bytes(_take(view, len(_NPY), 2), "little")
+    header = _HEADER.fullmatch(bytes(view[len(_NPY) + 2:start]))
+    if bytes(view[:len(_NPY)]) != _NPY or header is None or header[1].decode() not in _NUMPY:
         raise WireError("an array is not one of plain numbers")
-    data = view[head.tell():]
+    dtype, shape = _NUMPY[header[1].decode()], tuple(int(side) for side in header[2].replace(b",", b" ").split())
+    data = view[start:]
     if math.prod(shape) * dtype.itemsize != len(data):
         raise WireError("an array's header does not fit its length")
-    return np.frombuffer(data, dtype=dtype).reshape(shape, order="F" if fortran else "C").astype(native, order="C")
+    try:
+        return np.frombuffer(data, dtype=dtype).reshape(shape).astype(dtype.newbyteorder("="))
+    except ValueError as error:      # an empty array with a side too long to be one
+        raise WireError(f"an array cannot be made: {error}") from error
 
 
 class _Unpacker:
     """Turns one skeleton back into the message, counting what it makes."""
 
-    def __init__(self, arrays: list[np.ndarray]):
-        self.arrays, self.entries = arrays, 0
+    def __init__(self, arrays: list[np.ndarray], longest_string: int):
+        self.arrays, self.longest_string, self.entries = arrays, longest_string, 0
 
     def unpack(self, value: Any, depth: int) -> Any:
         self.entries += 1
@@ -222,7 +227,7 @@ class _Unpacker:
                 raise WireError(f"it holds an integer of {value.bit_length()} bits")
             return value
         if isinstance(value, str):
-            return _text(value)
+            return self._text(value)
         if isinstance(value, list):
             return [self.unpack(v, depth + 1) for v in value]
         (tag, content), = value.items()
@@ -250,15 +255,15 @@ class _Unpacker:
         return array.view(dtype)
 
     def _opaque(self, content: str, depth: int) -> Opaque:
-        return Opaque(_text(content))
+        return Opaque(self._text(content))
 
     def _fixture(self, content: list, depth: int) -> Fixture:
         name, parameters = content
-        return Fixture(_text(name), self._expect(parameters, depth, dict))
+        return Fixture(self._text(name), self._expect(parameters, depth, dict))
 
     def _problem(self, content: list, depth: int) -> Problem:
         kind, message, number, line = content
-        return Problem(_text(kind), _text(message), None if number is None else int(number), _text(line))
+        return Problem(self._text(kind), self._text(message), None if number is None else int(number), self._text(line))
 
     def _request(self, content: list, depth: int) -> Request:
         arguments, options = content
@@ -277,15 +282,13 @@ class _Unpacker:
             raise WireError(f"a {kind.__name__} was expected")
         return value
 
-    @staticmethod
-    def _key(key: Any) -> Any:
+    def _key(self, key: Any) -> Any:
         if not isinstance(key, (str, int, float)):
             raise WireError("a dictionary has a key that is neither a word nor a number")
-        return _text(key) if isinstance(key, str) else key
+        return self._text(key) if isinstance(key, str) else key
 
-
-def _text(value: Any) -> str:
-    """A string that any file can hold: half a surrogate pair, which JSON lets pass, cannot be written as UTF-8."""
-    if not isinstance(value, str):
-        raise WireError("a text was expected")
-    return value[:LONGEST_STRING].encode("utf-8", "replace").decode("utf-8")
+    def _text(self, value: Any) -> str:
+        """A string that any file can hold: half a surrogate pair, which JSON lets pass, cannot be written as UTF-8."""
+        if not isinstance(value, str):
+            raise WireError("a text was expected")
+        return value[:self.longest_string].encode("utf-8", "replace").decode("utf-8")

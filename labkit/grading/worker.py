@@ -47,9 +47,11 @@ class TimeUp(BaseException):
 
 def main() -> None:
     """`worker CONTROL_FD SETTINGS`, with JSON settings: `temporary` (folder emptied before each exercise), `preload`
-    (modules), `file_bytes`, `open_files`."""
+    (modules), `file_bytes`, `open_files`, `private` (whether this is the first process of its namespace)."""
     control = socket.socket(fileno=int(sys.argv[1]))
     settings = json.loads(sys.argv[2])
+    if settings["private"] and os.getpid() != 1:      # /tmp would be everybody's, and it is going to be emptied
+        raise SystemExit("the worker is not in a namespace of its own")
     os.nice(5)       # the process that watches the limits goes first
     _prepare_parent()
     torch.set_num_threads(1)
@@ -147,13 +149,14 @@ class _Answerer:
     def __init__(self, channel: socket.socket, work: Path):
         self.channel, self.work, self.pid = channel, work, os.getpid()
         self.kind, self.name, self.answer = "function", "", _MISSING
-        self.failure: Problem | None = None          # of the cell that should have defined the answer
+        self.failure: Problem | None = None          # of the last cell of the exercise, if it defined nothing
+        self.suspect: Problem | None = None          # of another cell that speaks of the answer
         self.main = types.ModuleType("__main__")     # what a notebook's cells share
         self.main.__dict__.update(display=lambda *_, **__: None, __builtins__=builtins)
 
     def serve(self) -> None:
         while (header := self._receive(wire.HEADER_BYTES)) is not None:
-            number, verb, *rest = wire.loads(self._receive(wire.body_length(header)))
+            number, verb, *rest = wire.loads(self._receive(wire.body_length(header)), longest_string=wire.MOST_SKELETON_BYTES)
             reply = getattr(self, f"do_{verb}")(*rest)
             with contextlib.suppress(Exception):     # the student's code may have closed it
                 sys.stdout.flush()
@@ -192,15 +195,17 @@ class _Answerer:
         problem = _within(seconds, lambda: self._execute(number, source))
         after = namespace.get(self.name, _MISSING)
         if answers_it and after is not _MISSING and (problem is None or after is not before):
-            self.answer, self.failure = after, None
-        elif problem and (answers_it or self.name in source):
-            self.failure = problem
+            self.answer = after
+        elif problem:
+            self.do_skip(answers_it, self.name in source, problem)
         return problem
 
-    def do_skip(self, source: str, answers_it: bool, problem: Problem) -> None:
-        """A cell that is left out, because it ended an earlier process or took too long."""
-        if answers_it or self.name in source:
+    def do_skip(self, answers_it: bool, mentions_it: bool, problem: Problem) -> None:
+        """A cell that is left out, because it ended an earlier process or took too long; or one that failed."""
+        if answers_it:
             self.failure = problem
+        elif mentions_it:
+            self.suspect = problem
 
     def _execute(self, number: int, source: str) -> None:
         path = self.work / f"cell_{number}.py"       # a real file: tracebacks, `inspect` and numba's cache read it
@@ -209,10 +214,11 @@ class _Answerer:
 
     def do_call(self, request: answers.Request, seconds: float) -> Reply:
         student = self.main.__dict__.get(self.name, _MISSING) if self.answer is _MISSING else self.answer
-        if self.answer is _MISSING and self.failure is not None:
-            return Reply(problem=_of_cell(self.failure))
+        if self.answer is _MISSING and self.failure and getattr(student, "__module__", None) != "__main__":
+            return Reply(problem=_of_cell(self.failure))      # what has that name is imported from elsewhere, or nothing
         if student is _MISSING:
-            return Reply(problem=Problem("MissingAnswer", f"No cell of this notebook defines `{self.name}`."))
+            return Reply(problem=_of_cell(self.suspect) if self.suspect else
+                         Problem("MissingAnswer", f"No cell of this notebook defines `{self.name}`."))
         result = _within(seconds, lambda: answers.perform(self.kind, student, request))
         return result if isinstance(result, Reply) else Reply(problem=result)
 
