@@ -1,6 +1,7 @@
 # labkit's commands. `make` alone lists them. Windows without make: see README.md.
 #
 #   PYTHON=...        the Python to build .venv with (3.11 or newer), instead of the first one found
+#   ALL=1             make notebooks: run every chapter anew, also where only labkit or a check has changed
 #   LAB_OPTIONS=...   options for JupyterLab, such as --port=9000 or --allow-root
 
 comma  := ,
@@ -75,7 +76,7 @@ lab: install
 	@$(BIN)/labkit lab $(LAB_OPTIONS)
 
 notebooks: install
-	$(BIN)/python -m labkit.notebooks build
+	$(BIN)/python -m labkit.notebooks build $(if $(ALL),--all,)
 
 # --- testing ----------------------------------------------------------------------------------------------------------
 

@@ -310,7 +310,7 @@ def test_building_again_changes_nothing_but_outputs(course, capsys):
     before = [path.read_bytes() for path in files]
     notebooks.build(course.root, [], profile="quick")       # up to date: nothing is run
     assert [path.read_bytes() for path in files] == before
-    assert "up to date" in capsys.readouterr().out
+    assert "has not changed" in capsys.readouterr().out
     notebooks.build(course.root, [course.name], profile="quick")
     after = [path.read_bytes() for path in files]
     assert after[1:] == before[1:]

@@ -45,9 +45,10 @@ class Fixture:
     parameters: dict[str, Any] = field(default_factory=dict)
 
 
-# Kinds of problem that are no exceptions of the student's: their message is a sentence that goes on after "Called with …:",
-# or, where the answer was never called, stands alone.
-SAID_OF_A_CALL = ("Refusal", "Withheld", "TimeLimit", "MemoryLimit", "ProcessLimit", "FileLimit", "OutputLimit", "Crash", "Protocol")
+# Kinds of problem that are no exceptions of the student's: their message goes on after "Called with …:" or, where the
+# answer was never called, stands alone.
+SAID_OF_A_CALL = ("Refusal", "Withheld", "TimeLimit", "MemoryLimit", "ProcessLimit", "FileLimit", "OutputLimit",
+                  "Crash", "Protocol")
 SAID_ALONE = ("MissingAnswer", "CellFailed", "NotRun")
 
 

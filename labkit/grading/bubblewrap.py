@@ -26,7 +26,9 @@ def bubblewrap_trouble() -> str:
                          pass_fds=[] if call_filter is None else [call_filter])
     if call_filter is not None:
         os.close(call_filter)
-    return "" if run.returncode == 0 else f"it does not work here: {run.stderr.strip() or f'exit status {run.returncode}'}"
+    if run.returncode == 0:
+        return ""
+    return f"it does not work here: {run.stderr.strip() or f'exit status {run.returncode}'}"
 
 
 @functools.cache
@@ -35,7 +37,7 @@ def _options() -> str:
 
 
 def arguments(course: Path, room: int, call_filter: int | None) -> list[str]:
-    """What stands before a command to shut it away: it can read Python, its libraries and the course, and write into /tmp.
+    """What stands before a command to shut it away: it reads Python, its libraries and the course, and writes into /tmp.
 
     Parameters
     ----------
@@ -61,9 +63,10 @@ def arguments(course: Path, room: int, call_filter: int | None) -> list[str]:
     command += _libraries()
     size = ("--size", str(room))
     # /proc goes read-only as a whole: where root grades, its files under /proc/sys would be writable in the sandbox
-    return [*command, "--proc", "/proc", "--remount-ro", "/proc", "--dev", "/dev", *size, "--tmpfs", "/dev/shm", "--remount-ro", "/dev",
-            *size, "--tmpfs", "/tmp", "--ro-bind", str(course), "/course", "--ro-bind", str(images.data_folder()), "/data",
-            "--remount-ro", "/", "--chdir", "/tmp", "--"]
+    command += ["--proc", "/proc", "--remount-ro", "/proc"]
+    command += ["--dev", "/dev", *size, "--tmpfs", "/dev/shm", "--remount-ro", "/dev", *size, "--tmpfs", "/tmp"]
+    command += ["--ro-bind", str(course), "/course", "--ro-bind", str(images.data_folder()), "/data"]
+    return [*command, "--remount-ro", "/", "--chdir", "/tmp", "--"]
 
 
 def open_filter() -> int | None:
@@ -105,11 +108,12 @@ def _libraries() -> list[str]:
     wanted = {Path("/usr"), Path(sys.prefix), Path(sys.base_prefix), Path(sys.exec_prefix), Path(sys.base_exec_prefix)}
     wanted |= {Path(p) for p in sys.path if Path(p).name in ("site-packages", "dist-packages") and Path(p).is_dir()}
     wanted = {Path(os.path.realpath(p)) for p in wanted} | wanted
-    hidden = {Path(p) / "labkit" for p in (*site.getsitepackages(), site.getusersitepackages())} | {PACKAGE, PACKAGE.parent / "solutions"}
+    hidden = {Path(p) / "labkit" for p in (*site.getsitepackages(), site.getusersitepackages())}
+    hidden |= {PACKAGE, PACKAGE.parent / "solutions"}
     if (PACKAGE.parent / "pyproject.toml").is_file():
         hidden.add(PACKAGE.parent)
     mounts, closed = [], []
-    for folder in sorted(wanted | hidden, key=lambda p: (len(p.parts), p)):      # what lies inside is mounted after what it lies in
+    for folder in sorted(wanted | hidden, key=lambda p: (len(p.parts), p)):      # outer folders first
         if folder in wanted:
             mounts += ["--ro-bind", str(folder), str(folder)]
         elif folder.is_dir() and any(folder.is_relative_to(w) for w in wanted):

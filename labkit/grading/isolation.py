@@ -4,21 +4,24 @@
         with sandbox.exercise("box_filter", kind="function", withholds=("labkit.filtering.box_filter",)) as call:
             verdict = exercise.judge(call, seed=secret)
 
-A sandbox is one worker process (see `worker`), which imports torch once and forks for each exercise. The check runs here,
-outside: what comes back is data, compared by code that the student's code cannot reach. Questions carry a random number
-that the reply has to repeat, so nothing can be answered before it was asked; a reply that is forged all the same is a
-wrong answer at most, for whoever knew the right one could as well have returned it.
+A sandbox is one worker process (see `worker`), which imports torch once and forks for each exercise. The check runs
+here, outside: what comes back is data, compared by code that the student's code cannot reach. Questions carry a random
+number that the reply has to repeat, so nothing can be answered before it was asked; a reply that is forged all the same
+is a wrong answer at most, for whoever knew the right one could as well have returned it.
 
 What holds, with bubblewrap and without:
 
 | | bubblewrap | without |
 | --- | --- | --- |
-| time of a call and of an exercise, resident memory, processes, printed text | limited, watched from here | the same |
-| size of a file | limited | limited |
-| number of files, their sum | limited | not limited |
-| the disk | Python, the libraries and the stripped labkit, read-only; a private /tmp | all that the user who grades may read and write |
-| network, other processes, environment | none; none; cleaned | open; visible, can be killed; cleaned |
-| what the code leaves running | ends with the worker's namespace | found as descendants of the worker and killed (on Linux) |
+| time of a call and of an exercise | limited, watched from here | the same |
+| resident memory, processes, printed text | limited, watched from here | the same |
+| size of a file; number of files and their sum | limited; limited | limited; not limited |
+| files it can read | Python, its libraries, the stripped labkit | what the user who grades can read |
+| files it can write | a private /tmp | what the user who grades can write |
+| network | none | open |
+| other processes | none to be seen | can be seen, and killed |
+| environment | cleaned | cleaned |
+| what the code leaves running | ends with its namespace | is found below the worker and killed (Linux) |
 
 Without bubblewrap a hostile submission can read this user's files, the secret among them, and write into them. Grade
 submissions of people you do not trust with bubblewrap, or in a virtual machine that holds nothing else.
@@ -57,7 +60,7 @@ STARTS_PER_CELL = 5         # cells that end their process are left out the next
 OPEN_FILES = 256
 LONGEST_CELL = 1_000_000    # characters
 
-# What is imported before the forks, where the cells mention it. A fixed list: the parent imports nothing a student names.
+# What is imported before the forks, where the cells mention it: a fixed list, nothing that a student names.
 _PRELOADED = {
     "scipy": ("scipy", "scipy.ndimage"), "skimage": ("skimage", "skimage.util"), "matplotlib": ("matplotlib.pyplot",),
     "numba": ("numba",), "cv2": ("cv2",), "PIL": ("PIL.Image",), "IPython": ("IPython.display",),
@@ -117,7 +120,8 @@ class Sandbox:
         import. Nothing that a submission does raises: it comes back as the `problem` of a reply.
     """
 
-    def __init__(self, cells: Sequence[Cell], *, scratch: Path, limits: Limits = Limits(), bubblewrap: bool | None = None):
+    def __init__(self, cells: Sequence[Cell], *, scratch: Path, limits: Limits = Limits(),
+                 bubblewrap: bool | None = None):
         if os.name != "posix":
             raise RuntimeError("grading needs Linux or macOS; on Windows, use the Windows Subsystem for Linux")
         trouble = bubblewrap_trouble() if bubblewrap is not False else ""
@@ -219,7 +223,7 @@ class _Session:
             except _Stopped as stopped:
                 self._end_child()
                 if cell is None or self.sandbox._starts_for_cells == 0:
-                    self.problem = Problem("NotRun", "The cells of this notebook could not be run: " + stopped.problem.message + ".")
+                    self.problem = Problem("NotRun", f"The cells of this notebook could not be run: {stopped.problem.message}.")
                     return
                 self.sandbox._starts_for_cells -= 1
                 self.sandbox._left_out[cell.source] = stopped.problem
@@ -228,9 +232,10 @@ class _Session:
         """Execute a cell in the child, unless it is left out; returns the time it took."""
         start, own = time.monotonic(), cell.exercise == self.name
         if len(cell.source) > LONGEST_CELL:
-            self.sandbox._left_out[cell.source] = Problem("TooLong", f"it has more than {LONGEST_CELL} characters")
+            self.sandbox._left_out[cell.source] = Problem("Refusal", f"it has more than {LONGEST_CELL} characters")
         if cell.source in self.sandbox._left_out:
-            self.child.ask("skip", own, self.name in cell.source, self.sandbox._left_out[cell.source], seconds=START_SECONDS)
+            problem = self.sandbox._left_out[cell.source]
+            self.child.ask("skip", own, self.name in cell.source, problem, seconds=START_SECONDS)
         elif own or seconds_left > 0:
             seconds = self.limits.call_seconds if own else min(self.limits.call_seconds, seconds_left)
             problem = self.child.ask("cell", number, cell.source, own, seconds, seconds=seconds)
@@ -259,7 +264,7 @@ class _Session:
         self.seconds_left -= took
         if self.seconds_left <= 0:
             self._end_child()
-            self.problem = Problem("TimeLimit", f"the {self.limits.exercise_seconds:.3g} seconds for this exercise are used up")
+            self.problem = Problem("TimeLimit", f"the {self.limits.exercise_seconds:.3g} seconds for it are used up")
         return replace(reply, seconds=took)      # the child's own clock is the student's to set
 
     def end(self) -> None:
@@ -306,15 +311,17 @@ class _Child:
             self._send(question, deadline)
             message = wire.loads(self._receive(wire.body_length(self._receive(wire.HEADER_BYTES, deadline)), deadline))
         except wire.WireError as error:
-            raise self.verdict or _Stopped("Protocol", f"its process sent something that is no reply: {error}") from error
-        except TimeoutError as error:
-            raise self.verdict or _Stopped("TimeLimit", f"it was still running after {seconds:.3g} seconds and was stopped") from error
-        except OSError as error:      # the channel is closed; its process may take a moment to end
+            stopped = _Stopped("Protocol", f"its process sent something that is no reply: {error}")
+        except TimeoutError:
+            stopped = _Stopped("TimeLimit", f"it was still running after {seconds:.3g} seconds and was stopped")
+        except OSError:      # the channel is closed; its process may take a moment to end
             self.worker.wait(lambda: False, 1.0)
-            raise self.verdict or _Stopped("Crash", self.worker.last_words()) from error
-        if not (isinstance(message, tuple) and len(message) == 2 and message[0] == number):
-            raise _Stopped("Protocol", "its process answered another question than the one that was asked")
-        return message[1]
+            stopped = _Stopped("Crash", self.worker.last_words())
+        else:
+            if isinstance(message, tuple) and len(message) == 2 and message[0] == number:
+                return message[1]
+            stopped = _Stopped("Protocol", "its process answered another question than the one that was asked")
+        raise self.verdict or stopped
 
     def _send(self, data: bytes, deadline: float) -> None:
         view = memoryview(data)
@@ -359,18 +366,18 @@ class _Child:
             else:
                 self.over.wait(LOOK_SECONDS)
             if self.count > self.limits.output_bytes:
-                return self._stop("OutputLimit", f"it printed more than {_size(self.limits.output_bytes)} and was stopped")
+                return self._stop("OutputLimit", f"it printed more than {_size(self.limits.output_bytes)}")
             if time.monotonic() >= next_look:
                 tasks, memory, files = self.worker.usage()
                 if tasks > self.limits.processes:
                     # a fork bomb is faster than a list of its processes: the worker goes with all that is below it
-                    return self._stop("ProcessLimit", f"it started more than {self.limits.processes} processes and threads and was stopped",
+                    return self._stop("ProcessLimit", f"it started more than {self.limits.processes} processes and threads",
                                       everything=True)
                 if memory > self.limits.memory_bytes:
                     among = f" in {tasks} processes and threads" if tasks > 1 else ""
-                    return self._stop("MemoryLimit", f"it took more than {_size(self.limits.memory_bytes)} of memory{among} and was stopped")
+                    return self._stop("MemoryLimit", f"it took more than {_size(self.limits.memory_bytes)} of memory{among}")
                 if files > self.limits.files:
-                    return self._stop("FileLimit", f"it made more than {self.limits.files} files and was stopped")
+                    return self._stop("FileLimit", f"it made more than {self.limits.files} files")
                 next_look = time.monotonic() + LOOK_SECONDS
 
     def _take_output(self) -> bytes | None:
@@ -384,7 +391,7 @@ class _Child:
         return data
 
     def _stop(self, kind: str, message: str, *, everything: bool = False) -> None:
-        self.verdict = _Stopped(kind, message)
+        self.verdict = _Stopped(kind, f"{message} and was stopped")
         if everything or not self.worker.kill_children():
             self.worker.kill()
 
@@ -418,22 +425,25 @@ class _Worker:
     def __init__(self, scratch: Path, limits: Limits, bubblewrap: bool, preload: Sequence[str]):
         self.private = bubblewrap
         self.control, theirs = socket.socketpair()
-        temporary, course = (Path("/tmp"), Path("/course")) if bubblewrap else (scratch / "temporary", scratch / "course")
+        temporary, course = Path("/tmp"), Path("/course")
         if not bubblewrap:
+            temporary, course = scratch / "temporary", scratch / "course"
             temporary.mkdir(exist_ok=True)
         settings = {"temporary": str(temporary), "preload": list(preload), "file_bytes": limits.file_bytes,
                     "open_files": OPEN_FILES, "private": bubblewrap}
-        command = [sys.executable, "-P", "-B", "-m", "labkit.grading.worker", str(theirs.fileno()), json.dumps(settings)]
+        command = [sys.executable, "-P", "-B", "-m", "labkit.grading.worker",
+                   str(theirs.fileno()), json.dumps(settings)]
         call_filter = open_filter() if bubblewrap else None
         if bubblewrap:
             command = [*arguments(scratch / "course", limits.memory_bytes, call_filter), *command]
-        if Path("/proc/self/oom_score_adj").exists():      # when the machine runs out of memory all the same, this goes first
+        if Path("/proc/self/oom_score_adj").exists():      # should the machine run out of memory, this goes first
             command = ["/bin/sh", "-c", 'echo 1000 > /proc/self/oom_score_adj; exec "$@"', "sh", *command]
         self.log = scratch / "worker.log"
         with open(self.log, "wb") as log:
-            self.process = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=log, stderr=log,
-                                            pass_fds=[fd for fd in (theirs.fileno(), call_filter) if fd is not None],
-                                            env=_environment(course, temporary, bubblewrap), cwd="/", start_new_session=True)
+            self.process = subprocess.Popen(
+                command, stdin=subprocess.DEVNULL, stdout=log, stderr=log, cwd="/", start_new_session=True,
+                pass_fds=[fd for fd in (theirs.fileno(), call_filter) if fd is not None],
+                env=_environment(course, temporary, bubblewrap))
         theirs.close()
         if call_filter is not None:
             os.close(call_filter)
@@ -448,7 +458,8 @@ class _Worker:
         if self.pid is None:
             self.kill()
             self.control.close()
-            raise RuntimeError("the grading worker did not start: " + (self.log.read_text(errors="replace").strip()[-2000:] or "no reason given"))
+            reason = self.log.read_text(errors="replace").strip()[-2000:]
+            raise RuntimeError(f"the grading worker did not start: {reason or 'no reason given'}")
 
     def _find_parent(self) -> int | None:
         """The worker as the machine knows it: below bubblewrap's own process, which stays outside."""
@@ -534,10 +545,10 @@ def _environment(course: Path, temporary: Path, bubblewrap: bool) -> dict[str, s
     from labkit import images
 
     one = {f"{library}_NUM_THREADS": "1" for library in ("OMP", "MKL", "OPENBLAS", "NUMBA", "VECLIB")}
-    return {"PATH": "/usr/bin:/bin", "HOME": str(temporary), "TMPDIR": str(temporary), "USER": "student", "LOGNAME": "student",
-            "LANG": "C.UTF-8", "PYTHONPATH": str(course), "PYTHONDONTWRITEBYTECODE": "1", "MPLBACKEND": "Agg",
-            "LABKIT_DATA": "/data" if bubblewrap else str(images.data_folder()), "LABKIT_PROFILE": "quick",
-            "CUDA_VISIBLE_DEVICES": "", "NUMBA_ENABLE_CUDASIM": "1", **one}
+    return {"PATH": "/usr/bin:/bin", "HOME": str(temporary), "TMPDIR": str(temporary), "LANG": "C.UTF-8",
+            "USER": "student", "LOGNAME": "student", "PYTHONPATH": str(course), "PYTHONDONTWRITEBYTECODE": "1",
+            "MPLBACKEND": "Agg", "CUDA_VISIBLE_DEVICES": "", "NUMBA_ENABLE_CUDASIM": "1", "LABKIT_PROFILE": "quick",
+            "LABKIT_DATA": "/data" if bubblewrap else str(images.data_folder()), **one}
 
 
 def _preload(cells: Sequence[Cell]) -> list[str]:
@@ -547,6 +558,6 @@ def _preload(cells: Sequence[Cell]) -> list[str]:
         with suppress(SyntaxError, ValueError, RecursionError, MemoryError):
             for node in ast.walk(ast.parse(cell.source)):
                 if isinstance(node, (ast.Import, ast.ImportFrom)):
-                    module = getattr(node, "module", None) or ""
-                    words.update(part for name in (module, *(alias.name for alias in node.names)) for part in name.split("."))
+                    names = [getattr(node, "module", None) or "", *(alias.name for alias in node.names)]
+                    words.update(part for name in names for part in name.split("."))
     return [module for word in sorted(words & _PRELOADED.keys()) for module in _PRELOADED[word]]

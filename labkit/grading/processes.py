@@ -81,6 +81,8 @@ def _taken_elsewhere(pid: int) -> tuple[int, int]:
 
     try:
         process = psutil.Process(pid)
-        return (0, 0) if process.status() == psutil.STATUS_ZOMBIE else (process.num_threads(), process.memory_info().rss)
+        if process.status() == psutil.STATUS_ZOMBIE:
+            return 0, 0
+        return process.num_threads(), process.memory_info().rss
     except psutil.Error:
         return 0, 0

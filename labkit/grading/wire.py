@@ -38,11 +38,13 @@ HEADER_BYTES = _LENGTH.size
 # torch's numbers that NumPy lacks travel as integers of the same width
 _RAW = {torch.bfloat16: torch.int16}
 _TORCH = {str(d).removeprefix("torch."): d for d in (
-    torch.bool, torch.uint8, torch.int8, torch.int16, torch.int32, torch.int64, torch.float16, torch.bfloat16, torch.float32,
-    torch.float64, torch.complex64, torch.complex128)}
-_NUMPY = {code: np.dtype(code) for code in ("|b1", "|u1", "<u2", "<u4", "<u8", "|i1", "<i2", "<i4", "<i8", "<f2", "<f4", "<f8", "<c8", "<c16")}
+    torch.bool, torch.uint8, torch.int8, torch.int16, torch.int32, torch.int64, torch.float16, torch.bfloat16,
+    torch.float32, torch.float64, torch.complex64, torch.complex128)}
+_NUMPY = {code: np.dtype(code) for code in (
+    "|b1", "|u1", "<u2", "<u4", "<u8", "|i1", "<i2", "<i4", "<i8", "<f2", "<f4", "<f8", "<c8", "<c16")}
 _NPY = b"\x93NUMPY\x01\x00"
-_HEADER = re.compile(rb"\{'descr': '([<|][a-z]\d{1,2})', 'fortran_order': False, 'shape': \((|\d{1,15},|(?:\d{1,15}, ){0,30}\d{1,15})\), \} *\n")
+_HEADER = re.compile(rb"\{'descr': '([<|][a-z]\d{1,2})', 'fortran_order': False, "
+                     rb"'shape': \((|\d{1,15},|(?:\d{1,15}, ){0,30}\d{1,15})\), \} *\n")
 _TAGS = frozenset(("tuple", "dict", "array", "scalar", "tensor", "opaque", "fixture", "problem", "request", "reply"))
 
 
@@ -85,7 +87,8 @@ def _pack(value: Any, arrays: list[bytes], depth: int) -> Any:
     if value is None or isinstance(value, bool):
         return value
     if isinstance(value, int):
-        return int(value) if value.bit_length() < LONGEST_INTEGER else {"opaque": f"an integer of {value.bit_length()} bits"}
+        bits = value.bit_length()
+        return int(value) if bits < LONGEST_INTEGER else {"opaque": f"an integer of {bits} bits"}
     if isinstance(value, float):
         return float(value)
     if isinstance(value, str):
@@ -112,7 +115,8 @@ def _pack(value: Any, arrays: list[bytes], depth: int) -> Any:
     if isinstance(value, Request):
         return {"request": [_pack(value.arguments, arrays, deeper), _pack(value.options, arrays, deeper)]}
     if isinstance(value, Reply):
-        return {"reply": [_pack(v, arrays, deeper) for v in (value.value, value.arguments, value.problem, value.seconds)]}
+        parts = (value.value, value.arguments, value.problem, value.seconds)
+        return {"reply": [_pack(part, arrays, deeper) for part in parts]}
     return {"opaque": f"a value of type {type(value).__name__}"[:LONGEST_STRING]}
 
 
@@ -133,7 +137,8 @@ def _pack_tensor(value: Tensor, arrays: list[bytes]) -> Any:
 
 def _append(array: np.ndarray, arrays: list[bytes]) -> int:
     file = io.BytesIO()
-    np.lib.format.write_array(file, np.asarray(array, dtype=array.dtype.newbyteorder("<"), order="C"), allow_pickle=False)
+    little = np.asarray(array, dtype=array.dtype.newbyteorder("<"), order="C")
+    np.lib.format.write_array(file, little, allow_pickle=False)
     arrays.append(file.getvalue())
     return len(arrays) - 1
 

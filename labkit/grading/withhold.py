@@ -36,7 +36,8 @@ class Withheld(Exception):
     """A function was called that the exercise asks the student to write."""
 
     def __init__(self, name: str):
-        super().__init__(f"{name} is what this exercise asks you to write, so it is not there while your answer is marked")
+        super().__init__(f"{name} is what this exercise asks you to write, "
+                         "so it is not there while your answer is marked")
 
 
 # --- the copy of labkit ---------------------------------------------------------------------------------------------
@@ -64,28 +65,29 @@ def _package(withholds: frozenset[str]) -> dict[str, bytes]:
     changed = _sources().without(withholds)
     result = {}
     for path, content in _files().items():
-        part = path.parts[0]
-        if part == "checks" and path.suffix == ".py" and path.name not in _KEPT_OF_CHECKS or path.as_posix() == "results/__init__.py":
+        part, place = path.parts[0], f"labkit/{path.as_posix()}"
+        if place == "labkit/results/__init__.py":
             content = _SILENT.encode()
-        elif part == "grading" and path.name not in _KEPT_OF_GRADING or part == "results":
+        elif part == "results" or part == "grading" and path.name not in _KEPT_OF_GRADING:
             continue
-        content = changed.get(path, content)
-        result[f"labkit/{path.as_posix()}"] = content
+        elif part == "checks" and path.suffix == ".py" and path.name not in _KEPT_OF_CHECKS:
+            content = _SILENT.encode()
+        result[place] = changed.get(path, content)
         if path.suffix == ".py":
-            cached = importlib.util.cache_from_source(f"labkit/{path.as_posix()}")
-            result[cached] = _bytecode(content, path.as_posix())
+            result[importlib.util.cache_from_source(place)] = _bytecode(result[place], place)
     return result
 
 
 def _bytecode(source: bytes, name: str) -> bytes:
     """A `.pyc` file that is used without a look at its source (PEP 552)."""
     code = compile(source, name, "exec", dont_inherit=True)
-    return importlib.util.MAGIC_NUMBER + (0b01).to_bytes(4, "little") + importlib.util.source_hash(source) + marshal.dumps(code)
+    unchecked = (0b01).to_bytes(4, "little")
+    return importlib.util.MAGIC_NUMBER + unchecked + importlib.util.source_hash(source) + marshal.dumps(code)
 
 
 @functools.cache
 def _files() -> dict[Path, bytes]:
-    """Everything in the package but the kernels, bytecode, and the pictures and results that a plain install keeps there."""
+    """Everything in the package but kernels, bytecode, and the pictures and results that a plain install keeps there."""
     return {path.relative_to(PACKAGE): path.read_bytes() for path in sorted(PACKAGE.rglob("*"))
             if path.is_file() and "__pycache__" not in path.parts
             and path.relative_to(PACKAGE).parts[0] not in ("_data", "_results")
@@ -134,7 +136,8 @@ class _Sources:
         changed = {}
         for path in {d.path for d in found}:
             emptied = _Emptier({d.node.lineno: name for d, name in found.items() if d.path == path})
-            changed[path] = ast.unparse(ast.fix_missing_locations(emptied.visit(ast.parse(self.sources[path])))).encode() + b"\n"
+            tree = ast.fix_missing_locations(emptied.visit(ast.parse(self.sources[path])))
+            changed[path] = f"{ast.unparse(tree)}\n".encode()
         return changed
 
     def find(self, qualified: str) -> _Definition:
@@ -155,7 +158,7 @@ class _Sources:
     def _helpers(self, removed: set[int]) -> list[_Definition]:
         """Private functions that only removed ones use, directly or through one another."""
         private = [_Definition(path, node.name, node) for path, tree in self.trees.items() for node in tree.body
-                   if isinstance(node, ast.FunctionDef) and node.name.startswith("_") and not node.name.startswith("__")]
+                   if isinstance(node, ast.FunctionDef) and node.name.startswith("_")]
         gone, helpers = set(removed), []
         while True:
             new = [d for d in private if id(d.node) not in gone and (users := self._users(d)) and users <= gone]
@@ -188,7 +191,7 @@ class _Sources:
 
 
 class _Emptier(ast.NodeTransformer):
-    """Replaces the bodies of functions by a sentence; of a class, the bodies of its methods. Knows them by their line."""
+    """Replaces the bodies of functions, given by their lines, by a sentence; of a class, the bodies of its methods."""
 
     def __init__(self, removed: dict[int, str]):
         self.removed = removed
@@ -202,7 +205,8 @@ class _Emptier(ast.NodeTransformer):
     def visit_ClassDef(self, node: ast.ClassDef) -> ast.ClassDef:
         name = self.removed.get(node.lineno)
         if name is not None:
-            node.body = [_emptied(n, name) if isinstance(n, (ast.FunctionDef, ast.AsyncFunctionDef)) else n for n in node.body]
+            functions = (ast.FunctionDef, ast.AsyncFunctionDef)
+            node.body = [_emptied(part, name) if isinstance(part, functions) else part for part in node.body]
         return node
 
 

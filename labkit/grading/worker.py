@@ -1,8 +1,9 @@
-"""Runs inside the sandbox, as `python -m labkit.grading.worker`: imports once, forks for each exercise, answers requests.
+"""Runs inside the sandbox: imports once, forks for each exercise, answers requests.
 
 The parent never runs a student's code. It waits for orders on a socket, and for each exercise makes a child that gets
-a socket of its own. The child executes the cells, then calls the answer as often as it is asked to. Nothing here decides
-a mark: a reply is data that somebody else compares, so code that takes over the child can only give wrong answers.
+a socket of its own. The child executes the cells, then calls the answer as often as it is asked to. Nothing here
+decides a mark: a reply is data that somebody else compares, so code that takes over the child can only give wrong
+answers.
 """
 
 from __future__ import annotations
@@ -59,7 +60,7 @@ def main() -> None:
         with contextlib.suppress(Exception):     # a broken library is the business of the cell that imports it
             importlib.import_module(name)
     _seed()
-    torch.nn.functional.conv2d(torch.ones(1, 1, 3, 3), torch.ones(1, 1, 3, 3)).exp()      # what torch sets up at first use
+    torch.nn.functional.conv2d(torch.ones(1, 1, 3, 3), torch.ones(1, 1, 3, 3)).exp()    # torch sets itself up at first use
     gc.collect()
     gc.freeze()      # the collector does not touch, and so copy, what all children share
     read, write = os.pipe()
@@ -100,7 +101,7 @@ def _prepare_parent() -> None:
     if sys.platform == "linux":
         libc = ctypes.CDLL(None)
         libc.prctl(_PR_SET_DUMPABLE, 0, 0, 0, 0)          # no child can read or steer the parent through /proc
-        libc.prctl(_PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)   # what a child leaves behind stays below the parent, to be found
+        libc.prctl(_PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)   # what a child leaves running stays below the parent
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
 
 
@@ -128,8 +129,8 @@ def _child(channel: int, output: int, settings: dict) -> None:
         os.dup2(output, 1)
         os.dup2(output, 2)
         os.close(output)
-        for limit, value in ((resource.RLIMIT_FSIZE, settings["file_bytes"]), (resource.RLIMIT_NOFILE, settings["open_files"])):
-            resource.setrlimit(limit, (value, value))
+        resource.setrlimit(resource.RLIMIT_FSIZE, (settings["file_bytes"],) * 2)
+        resource.setrlimit(resource.RLIMIT_NOFILE, (settings["open_files"],) * 2)
         work = Path(settings["temporary"]) / "work"
         work.mkdir()
         os.chdir(work)
@@ -156,7 +157,8 @@ class _Answerer:
 
     def serve(self) -> None:
         while (header := self._receive(wire.HEADER_BYTES)) is not None:
-            number, verb, *rest = wire.loads(self._receive(wire.body_length(header)), longest_string=wire.MOST_SKELETON_BYTES)
+            body = self._receive(wire.body_length(header))
+            number, verb, *rest = wire.loads(body, longest_string=wire.MOST_SKELETON_BYTES)
             reply = getattr(self, f"do_{verb}")(*rest)
             with contextlib.suppress(Exception):     # the student's code may have closed it
                 sys.stdout.flush()
@@ -165,7 +167,8 @@ class _Answerer:
             try:
                 frame = wire.dumps((number, reply))
             except wire.WireError as error:
-                frame = wire.dumps((number, Reply(problem=Problem("Refusal", f"what it returned cannot be handed on: {error}"))))
+                problem = Problem("Refusal", f"what it returned cannot be handed on: {error}")
+                frame = wire.dumps((number, Reply(problem=problem)))
             self.channel.sendall(frame)
 
     def _receive(self, size: int) -> bytes | None:
@@ -181,9 +184,10 @@ class _Answerer:
         """Forget the parent's labkit, all but what runs here: this exercise has a copy of its own on the disk."""
         self.name, self.kind = name, kind
         importlib.invalidate_caches()
-        keep = ("labkit", "labkit.checks", "labkit.checks.answers", "labkit.checks.fixtures")
-        for module in [m for m in sys.modules if m.startswith("labkit.") and m not in keep and not m.startswith("labkit.grading")]:
-            del sys.modules[module]
+        keep = ("labkit.checks", "labkit.checks.answers", "labkit.checks.fixtures")
+        for module in [m for m in sys.modules if m.startswith("labkit.") and not m.startswith("labkit.grading")]:
+            if module not in keep:
+                del sys.modules[module]
         sys.modules["__main__"] = self.main
         withhold_libraries(withholds)
         _seed()
@@ -215,7 +219,7 @@ class _Answerer:
     def do_call(self, request: answers.Request, seconds: float) -> Reply:
         student = self.main.__dict__.get(self.name, _MISSING) if self.answer is _MISSING else self.answer
         if self.answer is _MISSING and self.failure and getattr(student, "__module__", None) != "__main__":
-            return Reply(problem=_of_cell(self.failure))      # what has that name is imported from elsewhere, or nothing
+            return Reply(problem=_of_cell(self.failure))      # nothing has that name, or something imported
         if student is _MISSING:
             return Reply(problem=_of_cell(self.suspect) if self.suspect else
                          Problem("MissingAnswer", f"No cell of this notebook defines `{self.name}`."))

@@ -22,7 +22,7 @@ _one_at_a_time = threading.Lock()
 
 @functools.cache
 def available() -> bool:
-    """Whether the compiled twins are there. A grader leaves them out, so that answers are not written by calling them."""
+    """Whether the compiled twins are there. A grader leaves them out: calling one is no answer to an exercise."""
     return any(Path(__file__).parent.glob("*_cpu.py"))
 
 
