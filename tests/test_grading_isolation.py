@@ -25,9 +25,9 @@ from labkit.checks.engine import Mistake, Task, exercise
 from labkit.grading import folders, isolation, processes, wire, withhold
 from labkit.grading.isolation import Cell, Limits, Sandbox, bubblewrap_trouble
 
-TIGHT = Limits(call_seconds=1.5, exercise_seconds=6, memory_bytes=1_500_000_000, processes=40, file_bytes=4_000_000, files=2_000,
-               output_bytes=5_000_000)
-PATIENT = replace(TIGHT, call_seconds=30, exercise_seconds=60)      # where another limit than time is to be met, on a busy machine
+TIGHT = Limits(call_seconds=1.5, exercise_seconds=6, memory_bytes=1_500_000_000, processes=40, file_bytes=4_000_000,
+               files=2_000, output_bytes=5_000_000)
+PATIENT = replace(TIGHT, call_seconds=30, exercise_seconds=60)      # where another limit than time is to be met
 ONES = Request((torch.ones(3),))
 needs_bubblewrap = pytest.mark.skipif(bool(bubblewrap_trouble()), reason=f"bubblewrap: {bubblewrap_trouble()}")
 
@@ -38,8 +38,8 @@ def _across(message):
     return wire.loads(wire.dumps(message)[wire.HEADER_BYTES:])
 
 
-@pytest.mark.parametrize("dtype", [torch.bool, torch.uint8, torch.int16, torch.int64, torch.float16, torch.bfloat16, torch.float32,
-                                   torch.float64, torch.complex64])
+@pytest.mark.parametrize("dtype", [torch.bool, torch.uint8, torch.int16, torch.int64, torch.float16, torch.bfloat16,
+                                   torch.float32, torch.float64, torch.complex64])
 def test_tensors_of_every_dtype_cross_the_wire(dtype):
     given = (10 * torch.randn(2, 3, 4, generator=torch.Generator().manual_seed(0))).to(dtype)
     for tensor in (given, given.transpose(0, 2), given[:0], given[0, 0, 0]):
@@ -48,8 +48,10 @@ def test_tensors_of_every_dtype_cross_the_wire(dtype):
 
 
 def test_a_whole_reply_crosses_the_wire():
-    reply = Reply({"a": [1, -2.5, None, True], 3: ("é", np.float32(0.5), float("inf")), "m": np.asfortranarray(np.arange(6).reshape(2, 3))},
-                  (Fixture("sgd", {"learning_rate": 0.1}), Opaque("an object")), Problem("ValueError", "no", 3, "x = 1"), 0.25)
+    by_columns = np.asfortranarray(np.arange(6).reshape(2, 3))
+    reply = Reply({"a": [1, -2.5, None, True], 3: ("é", np.float32(0.5), float("inf")), "m": by_columns},
+                  (Fixture("sgd", {"learning_rate": 0.1}), Opaque("an object")),
+                  Problem("ValueError", "no", 3, "x = 1"), 0.25)
     came = _across(reply)
     assert np.array_equal(came.value.pop("m"), reply.value.pop("m"))
     assert came == reply and type(came.value[3][1]) is np.float32
@@ -94,8 +96,8 @@ def _pickled() -> bytes:
 
 
 @pytest.mark.parametrize("body", [
-    b"", b"\xff" * 8, b"\xff" * 100, _frame(b"{"), _frame(b"[" * 100_000), _frame(b"[" * 50 + b"]" * 50), _frame(b"1" * 3000),
-    _frame(b'{"class__": 1}'), _frame(b'{"tuple": 3}'), _frame(b'{"tuple": [], "dict": []}'), _frame(b'{"array": 0}'),
+    b"", b"\xff" * 8, b"\xff" * 100, _frame(b"{"), _frame(b"[" * 100_000), _frame(b"[" * 50 + b"]" * 50),
+    _frame(b"1" * 3000), _frame(b'{"class__": 1}'), _frame(b'{"tuple": 3}'), _frame(b'{"tuple": [], "dict": []}'), _frame(b'{"array": 0}'),
     _frame(b'{"tensor": ["float32", 0]}', _npy("{'descr': '<f8', 'fortran_order': False, 'shape': (1,)}", b"\0" * 8)),
     _frame(b'{"array": 0}', _npy("{'descr': '<f8', 'fortran_order': False, 'shape': (1000000000000,)}", b"")),
     _frame(b'{"array": 0}', _npy("{'descr': '<f8', 'fortran_order': False, 'shape': (-1,)}", b"")),
@@ -113,7 +115,8 @@ def test_bytes_that_are_no_message_are_refused(body):
 @settings(max_examples=200, deadline=None)
 @given(st.data())
 def test_a_damaged_message_is_read_or_refused_and_nothing_else(data):
-    body = bytearray(wire.dumps(Reply({"a": [torch.ones(2, 2), np.arange(3)]}, ("x", 2), Problem("E", "m", 1, "l")))[wire.HEADER_BYTES:])
+    reply = Reply({"a": [torch.ones(2, 2), np.arange(3)]}, ("x", 2), Problem("E", "m", 1, "l"))
+    body = bytearray(wire.dumps(reply)[wire.HEADER_BYTES:])
     for _ in range(data.draw(st.integers(1, 6))):
         body[data.draw(st.integers(0, len(body) - 1))] = data.draw(st.integers(0, 255))
     try:
@@ -141,7 +144,13 @@ SOURCES = withhold._Sources({
         def _shared(x): return x
         def other(x): return _shared(x)
     '''),
-    Path("lines/second.py"): "class Pen:\n    width = 3\n    def draw(self): return 'line'\ndef _twice(x): return 1\ndef use(): return _twice(1)\n",
+    Path("lines/second.py"): dedent('''
+        class Pen:
+            width = 3
+            def draw(self): return 'line'
+        def _twice(x): return 1
+        def use(): return _twice(1)
+    '''),
 })
 
 
@@ -169,7 +178,7 @@ def test_the_copy_for_every_exercise_of_every_chapter_is_without_checks_results_
         withhold.write_package(tmp_path, withholds=asked.withholds)
         files = {path.relative_to(tmp_path / "labkit").as_posix(): path for path in tmp_path.rglob("*.py")}
         assert files["kernels/__init__.py"].exists() and not [f for f in files if f.endswith(("_cpu.py", "_cuda.py"))]
-        assert not [f for f in files if f.startswith("grading/") and Path(f).stem in ("isolation", "unit", "batch", "release")]
+        assert not files.keys() & {f"grading/{name}.py" for name in ("isolation", "unit", "batch", "release")}
         assert "Not there while answers are marked" in files[f"checks/{chapter}.py"].read_text()
         assert all(f"raise Withheld({name!r})" in "".join(p.read_text() for p in files.values())
                    for name in asked.withholds if name.startswith("labkit."))
@@ -206,15 +215,16 @@ class Room:
     """Sandboxes of both modes, each kept for many tests: what one exercise does must not reach the next."""
 
     def __init__(self, folder: Path, bubblewrap: bool):
-        self.sandbox = Sandbox([Cell("import numba, scipy.ndimage")], scratch=folder / "room", limits=TIGHT, bubblewrap=bubblewrap)
+        self.sandbox = Sandbox([Cell("import numba, scipy.ndimage")], scratch=folder / "room", limits=TIGHT,
+                               bubblewrap=bubblewrap)
         self.bubblewrap = bubblewrap
 
-    def ask(self, source: str, *requests: Request, name: str = "f", kind: str = "function", withholds=(), limits: Limits = TIGHT,
-            before: str = "import os, sys, time, torch", pause: float = 0.0) -> list[Reply]:
+    def ask(self, source: str, *requests: Request, kind: str = "function", withholds: tuple[str, ...] = (),
+            limits: Limits = TIGHT, pause: float = 0.0) -> list[Reply]:
         """Replies of the function `f` that the source defines, with a pause between the requests."""
         self.sandbox.limits = limits
-        self.sandbox.cells = [Cell(before), Cell(dedent(source), name)]
-        with self.sandbox.exercise(name, kind=kind, withholds=withholds) as call:
+        self.sandbox.cells = [Cell("import os, sys, time, torch"), Cell(dedent(source), "f")]
+        with self.sandbox.exercise("f", kind=kind, withholds=withholds) as call:
             replies = [call(request) for request in requests[:1] or (ONES,)]
             for request in requests[1:]:
                 time.sleep(pause)
@@ -252,13 +262,20 @@ def closed_room(rooms) -> Room:
 KINDS = {
     "function": ("def f(x): return [x * 2, x.shape[0], 'word']", Request((torch.arange(4.0),))),
     "differentiable": ("def f(x): return x.sin()", Request((torch.arange(4.0),), {"cotangent": torch.ones(4)})),
-    "module": ("f = torch.nn.Linear", Request((3, 2), {"weights": [torch.ones(2, 3), torch.ones(2)], "inputs": [torch.ones(1, 3)]})),
-    "step": ("def f(model, optimizer, x):\n    optimizer.zero_grad()\n    loss = model(x).sum()\n    loss.backward()\n    optimizer.step()\n    return loss",
-             Request((Fixture("linear_model", {"weights": [torch.ones(2, 3), torch.ones(2)]}), Fixture("adam", {"learning_rate": 0.1}),
-                      torch.ones(4, 3)), {"repeat": 2})),
+    "module": ("f = torch.nn.Linear",
+               Request((3, 2), {"weights": [torch.ones(2, 3), torch.ones(2)], "inputs": [torch.ones(1, 3)]})),
+    "step": (dedent("""
+        def f(model, optimizer, x):
+            optimizer.zero_grad()
+            loss = model(x).sum()
+            loss.backward()
+            optimizer.step()
+            return loss
+        """), Request((Fixture("linear_model", {"weights": [torch.ones(2, 3), torch.ones(2)]}),
+                       Fixture("adam", {"learning_rate": 0.1}), torch.ones(4, 3)), {"repeat": 2})),
     "sampler": ("def f(denoiser, x):\n    return denoiser(denoiser(x, 1.0), 0.5)",
                 Request((Fixture("gaussian_denoiser", {"mean": 0.4, "variance": 0.1}), torch.ones(2, 3)))),
-    "kernel": ("import numba\n@numba.njit(cache=True)\ndef f(a, out):\n    for i in range(a.size):\n        out[i] = 2 * a[i]",
+    "kernel": ("import numba\n@numba.njit(cache=True)\ndef f(a, out):\n    for i in range(a.size): out[i] = 2 * a[i]",
                Request((torch.arange(4.0), torch.zeros(4)))),
 }
 
@@ -275,12 +292,14 @@ def test_an_answer_of_every_kind_gives_the_same_reply_inside_as_here(kind, room)
 
 
 def test_a_cuda_kernel_runs_on_the_simulator(closed_room):
-    source = "from numba import cuda\n@cuda.jit\ndef f(a, out):\n    i = cuda.grid(1)\n    if i < a.size:\n        out[i] = 2 * a[i]"
-    reply = closed_room.ask(source, Request((torch.arange(5.0), torch.zeros(5)), {"grid": 2, "block": 4}), kind="kernel", limits=Limits())[0]
+    source = "from numba import cuda\n@cuda.jit\ndef f(a, out):\n    i = cuda.grid(1)\n    if i < a.size: out[i] = 2 * a[i]"
+    request = Request((torch.arange(5.0), torch.zeros(5)), {"grid": 2, "block": 4})
+    reply = closed_room.ask(source, request, kind="kernel", limits=Limits())[0]
     assert reply.problem is None and np.array_equal(reply.value["arrays"][1], 2 * np.arange(5.0))
 
 
-@exercise(points=4, minutes=1, reference=lambda x: 2 * x, mistakes={"squared": Mistake("it is squared", lambda x: x ** 2)})
+@exercise(points=4, minutes=1, reference=lambda x: 2 * x,
+          mistakes={"squared": Mistake("it is squared", lambda x: x ** 2)})
 def double(task: Task) -> None:
     for share, size in ((0.5, 5), (0.25, 6), (0.25, 7)):
         with task.property(f"doubles {size} numbers", share=share):
@@ -305,14 +324,16 @@ def test_an_answer_that_ends_its_process_once_loses_that_property_only(closed_ro
 
 
 def test_an_answer_that_is_right_in_its_first_call_only_earns_that_call_only(closed_room):
-    assert _verdict(closed_room, "calls = []\ndef double(x):\n    calls.append(1)\n    return 2 * x if len(calls) == 1 else x").earned == 2
+    source = "calls = []\ndef double(x):\n    calls.append(1)\n    return 2 * x if len(calls) == 1 else x"
+    assert _verdict(closed_room, source).earned == 2
 
 
 @pytest.mark.parametrize("attack", [
     "torch.equal = torch.allclose = lambda *a, **k: True\ntorch.Tensor.__eq__ = lambda *a: True",
     "import labkit.checks.answers as a\na.perform = lambda *r: a.Reply(2)",
     "import builtins\nbuiltins.abs = builtins.max = lambda *a: 0",
-    "import numpy\nnumpy.array_equal = lambda *a: True\nfrom labkit.checks import engine\nengine._difference = lambda *a: None",
+    "import numpy\nnumpy.array_equal = lambda *a: True",
+    "from labkit.checks import engine\nengine._difference = lambda *a: None",
     "import sys\nsys.modules['labkit.checks.engine'] = None",
     "from labkit.grading import worker, wire\nworker._Answerer.do_call = lambda *a: None\nwire.dumps = lambda m: b''",
 ])
@@ -322,8 +343,8 @@ def test_patching_its_own_process_gains_an_answer_nothing(attack, closed_room):
 
 
 def test_a_tensor_that_lies_about_being_equal_arrives_as_its_numbers(closed_room):
-    verdict = _verdict(closed_room, "class L(torch.Tensor):\n    def __eq__(self, o): return True\ndef double(x): return x.as_subclass(L)")
-    assert verdict.earned == 0
+    source = "class L(torch.Tensor):\n    def __eq__(self, o): return True\ndef double(x): return x.as_subclass(L)"
+    assert _verdict(closed_room, source).earned == 0
 
 
 # --- what limits an answer ------------------------------------------------------------------------------------------
@@ -338,8 +359,17 @@ ATTACKS = {      # source, kinds of problem that are right
                     while time.time() < end: pass
                 except BaseException: pass
         """, ("TimeLimit",)),
-    "sleep with the alarm switched off": ("import signal\ndef f(x):\n    signal.signal(signal.SIGALRM, signal.SIG_IGN)\n    time.sleep(60)", ("TimeLimit",)),
-    "memory": ("def f(x):\n    kept = []\n    for _ in range(120): kept.append(torch.ones(25_000_000))", ("MemoryLimit",)),
+    "sleep with the alarm switched off": ("""
+        import signal
+        def f(x):
+            signal.signal(signal.SIGALRM, signal.SIG_IGN)
+            time.sleep(60)
+        """, ("TimeLimit",)),
+    "memory": ("""
+        def f(x):
+            kept = []
+            for _ in range(120): kept.append(torch.ones(25_000_000))
+        """, ("MemoryLimit",)),
     "children": ("""
         def f(x):
             for _ in range(300):
@@ -349,13 +379,24 @@ ATTACKS = {      # source, kinds of problem that are right
             time.sleep(5)
         """, ("ProcessLimit", "MemoryLimit")),
     "programs": ("def f(x): os.system('for i in $(seq 300); do (sleep 20; sleep 1) & done; wait')", ("ProcessLimit",)),
-    "threads": ("import threading\ndef f(x):\n    for _ in range(300): threading.Thread(target=time.sleep, args=(20,), daemon=True).start()\n    time.sleep(5)",
-                ("ProcessLimit",)),
+    "threads": ("""
+        import threading
+        def f(x):
+            for _ in range(300): threading.Thread(target=time.sleep, args=(20,), daemon=True).start()
+            time.sleep(5)
+        """, ("ProcessLimit",)),
     "print for ever": ("def f(x):\n    for _ in range(10_000_000): print('é' * 1000)", ("OutputLimit",)),
-    "large file": ("def f(x):\n    with open('large', 'wb') as file:\n        for _ in range(100): file.write(bytes(1_000_000))", ("OSError",)),
+    "large file": ("""
+        def f(x):
+            with open("large", "wb") as file:
+                for _ in range(100): file.write(bytes(1_000_000))
+        """, ("OSError",)),
     "os._exit": ("def f(x): os._exit(0)", ("Crash",)),
     "sys.exit": ("def f(x): sys.exit('bye')", ("SystemExit",)),
-    "end after the reply": ("import threading\ndef f(x):\n    threading.Timer(0.05, os._exit, (5,)).start()\n    return object()", ("Crash",)),
+    "end after the reply": ("""
+        import threading
+        def f(x): threading.Timer(0.05, os._exit, (5,)).start()
+        """, ("Crash",)),
     "segmentation fault": ("import ctypes\ndef f(x): ctypes.string_at(0)", ("Crash",)),
     "recursion": ("def f(x): return f(x)", ("RecursionError",)),
     "recursion without a limit": ("""
@@ -375,9 +416,18 @@ ATTACKS = {      # source, kinds of problem that are right
             return 2 * x
         """, ("Protocol",)),
     "closed channel": ("def f(x):\n    os.closerange(0, 256)\n    return 2 * x", ("Crash",)),
-    "exception that cannot be shown": ("class E(BaseException):\n    def __str__(self): raise self\ndef f(x): raise E", ("Crash", "E")),
+    "exception that cannot be shown": ("""
+        class E(BaseException):
+            def __str__(self): raise self
+        def f(x): raise E
+        """, ("Crash",)),
     "huge result": ("def f(x): return torch.zeros(40_000_000)", ("Refusal",)),
-    "nested result": ("def f(x):\n    a = []\n    for _ in range(100_000): a = [a]\n    return a", ("RecursionError", "Refusal")),
+    "nested result": ("""
+        def f(x):
+            a = []
+            for _ in range(100_000): a = [a]
+            return a
+        """, ("RecursionError", "Refusal")),
     "exit while the cell runs": ("os._exit(0)\ndef f(x): return x", ("CellFailed",)),
     "syntax error": ("def f(x) return x", ("CellFailed",)),
     "endless cell": ("end = time.time() + 60\nwhile time.time() < end: pass\ndef f(x): return x", ("CellFailed",)),
@@ -418,7 +468,8 @@ def test_what_an_exercise_prints_is_not_shown_under_the_next(room):
 
 def test_a_cell_that_ends_the_process_costs_only_the_answer_it_holds(rooms):
     sandbox = rooms(False).sandbox
-    sandbox.limits, sandbox.cells = TIGHT, [Cell("import os"), Cell("os.abort()", "bad"), Cell("def good(x): return 2 * x", "good")]
+    sandbox.limits, sandbox.cells = TIGHT, [
+        Cell("import os"), Cell("os.abort()", "bad"), Cell("def good(x): return 2 * x", "good")]
     with sandbox.exercise("good", kind="function", withholds=()) as call:
         assert call(ONES).problem is None
     with sandbox.exercise("bad", kind="function", withholds=()) as call:
@@ -428,8 +479,8 @@ def test_a_cell_that_ends_the_process_costs_only_the_answer_it_holds(rooms):
 def test_the_last_cell_of_the_exercise_that_defines_the_answer_counts(rooms):
     sandbox = rooms(False).sandbox
     sandbox.limits, sandbox.cells = TIGHT, [
-        Cell("def f(x): return 1"), Cell("def f(x): return 2", "f"), Cell("def f(x): return 3", "f"), Cell("def f(x) 4", "f"),
-        Cell("def f(x): return 5", "g")]
+        Cell("def f(x): return 1"), Cell("def f(x): return 2", "f"), Cell("def f(x): return 3", "f"),
+        Cell("def f(x) 4", "f"), Cell("def f(x): return 5", "g")]
     with sandbox.exercise("f", kind="function", withholds=()) as call:
         assert call(ONES).value == 3
     sandbox.cells = [Cell("def f(x): return 1"), Cell("def f(x): return 6")]
@@ -446,7 +497,8 @@ def test_a_failing_cell_that_calls_the_answer_does_not_take_it_away(rooms):
 
 def test_a_very_long_cell_runs_and_a_longer_one_is_told(rooms):
     sandbox = rooms(False).sandbox
-    sandbox.limits, sandbox.cells = TIGHT, [Cell("# é\n" * 100_000 + "def f(x): return 1", "f"), Cell("#" * 2_000_000 + "\ndef g(x): return 1", "g")]
+    sandbox.limits, sandbox.cells = TIGHT, [
+        Cell("# é\n" * 100_000 + "def f(x): return 1", "f"), Cell("#" * 2_000_000 + "\ndef g(x): return 1", "g")]
     with sandbox.exercise("f", kind="function", withholds=()) as call:
         assert call(ONES).value == 1
     with sandbox.exercise("g", kind="function", withholds=()) as call:
@@ -475,11 +527,8 @@ def test_a_reply_before_the_question_is_a_violation(closed_room):
             threading.Thread(target=early).start()
             return 2 * x
         """
-    closed_room.sandbox.limits, closed_room.sandbox.cells = TIGHT, [Cell("import os, time, torch"), Cell(dedent(source), "f")]
-    with closed_room.sandbox.exercise("f", kind="function", withholds=()) as call:
-        assert call(ONES).problem is None
-        time.sleep(1.0)
-        assert call(ONES).problem.kind == "Protocol"
+    first, second = closed_room.ask(source, ONES, ONES, pause=1.0)
+    assert first.problem is None and second.problem.kind == "Protocol"
 
 
 def test_a_copy_of_the_process_does_not_answer_in_its_place(room):
@@ -506,7 +555,13 @@ def test_what_an_answer_leaves_running_is_ended_with_it(room):
 
 
 def test_nothing_that_one_exercise_writes_is_there_in_the_next(room):
-    room.ask("def f(x):\n    os.makedirs('a/b')\n    open(os.path.expanduser('~/loot'), 'w').close()\n    os.chmod('a', 0)")
+    written = room.ask("""
+        def f(x):
+            os.makedirs("a/b")
+            open(os.path.expanduser("~/loot"), "w").close()
+            os.chmod("a", 0)
+        """)[0]
+    assert written.problem is None
     reply = room.ask("def f(x): return [sorted(os.listdir('.')), os.listdir(os.path.expanduser('~'))]")[0]
     assert reply.value == [["cell_1.py", "cell_2.py"], ["work"]]
 
@@ -515,8 +570,10 @@ def test_nothing_that_one_exercise_writes_is_there_in_the_next(room):
 
 def test_a_withheld_function_says_so_and_the_rest_of_labkit_works(room):
     withheld = ("labkit.images.pad",)
-    assert room.ask("from labkit import images\ndef f(x): return images.to_grey(torch.ones(3, 4, 4)).shape[0]", withholds=withheld)[0].value == 1
-    problem = room.ask("from labkit import images\ndef f(x): return images.pad(x, amount=1, border='zero')", withholds=withheld)[0].problem
+    grey = "from labkit import images\ndef f(x): return images.to_grey(torch.ones(3, 4, 4)).shape[0]"
+    assert room.ask(grey, withholds=withheld)[0].value == 1
+    shortcut = "from labkit import images\ndef f(x): return images.pad(x, amount=1, border='zero')"
+    problem = room.ask(shortcut, withholds=withheld)[0].problem
     assert problem.kind == "Withheld" and "labkit.images.pad" in problem.message and "images.pad(x" in problem.line
 
 
@@ -524,24 +581,35 @@ def test_a_withheld_function_says_so_and_the_rest_of_labkit_works(room):
     "import scipy.ndimage\ndef f(x): return scipy.ndimage.gaussian_filter(x.numpy(), 1)",
     "from scipy.ndimage import gaussian_filter as g\ndef f(x): return g(x.numpy(), 1)",
     "from scipy.ndimage._filters import gaussian_filter as g\ndef f(x): return g(x.numpy(), 1)",
-    "def f(x):\n    import importlib\n    return importlib.import_module('scipy.ndimage').gaussian_filter(x.numpy(), 1)",
+    "import importlib\ndef f(x): return importlib.import_module('scipy.ndimage').gaussian_filter(x.numpy(), 1)",
     "import skimage.filters\ndef f(x): return skimage.filters.gaussian(x.numpy(), 1)",
     "from skimage import filters\ndef f(x): return filters.gaussian(x.numpy(), 1)",
 ])
 def test_the_shortcut_through_another_library_is_withheld(source, room):
-    problem = room.ask(source, withholds=("scipy.ndimage.gaussian_filter", "skimage.filters.gaussian"), limits=Limits())[0].problem
+    withheld = ("scipy.ndimage.gaussian_filter", "skimage.filters.gaussian")
+    problem = room.ask(source, withholds=withheld, limits=Limits())[0].problem
     assert problem.kind == "Withheld" and "gaussian" in problem.message
 
 
 def test_what_is_withheld_in_one_exercise_is_there_in_the_next(room):
-    source = "import scipy.ndimage\nfrom labkit import images\ndef f(x): return scipy.ndimage.gaussian_filter(images.pad(torch.ones(1, 3, 3), amount=1, border='zero').numpy(), 1)"
+    source = """
+        import scipy.ndimage
+        from labkit import images
+        def f(x): return scipy.ndimage.gaussian_filter(images.pad(torch.ones(1, 3, 3), amount=1, border="zero").numpy(), 1)
+        """
     withheld = ("scipy.ndimage.gaussian_filter", "labkit.images.pad")
     assert room.ask(source, withholds=withheld, limits=Limits())[0].problem.kind == "Withheld"
     assert room.ask(source, limits=Limits())[0].problem is None
 
 
 def test_a_cell_that_imports_the_checks_or_the_results_goes_on(room):
-    source = "from labkit.checks import filtering as check\nfrom labkit import results\nresults.show('01')\ncheck.box_filter(3)\ndef f(x): return 2 * x"
+    source = """
+        from labkit.checks import filtering as check
+        from labkit import results
+        results.show("01")
+        check.box_filter(3)
+        def f(x): return 2 * x
+        """
     assert room.ask(source)[0].problem is None
 
 
@@ -556,8 +624,10 @@ def test_the_compiled_kernels_are_not_there(room):
 
 def test_the_code_finds_no_file_of_ours(closed_room, tmp_path):
     (tmp_path / "secret").write_text("hidden")
-    ours = [str(p) for p in (tmp_path / "secret", tmp_path, Path(__file__), Path(isolation.__file__), withhold.PACKAGE.parent / "solutions",
-                             withhold.PACKAGE.parent / "pyproject.toml", Path.home() / ".ssh", "/etc/passwd", "/home", "/proc/1/environ", "/proc/1/root/tmp")]
+    repository = withhold.PACKAGE.parent
+    ours = [str(p) for p in (
+        tmp_path / "secret", tmp_path, Path(__file__), Path(isolation.__file__), repository / "solutions",
+        repository / "pyproject.toml", Path.home() / ".ssh", "/etc/passwd", "/home", "/proc/1/environ", "/proc/1/root/tmp")]
     source = f"""
         def f(x):
             found = []
@@ -568,14 +638,14 @@ def test_the_code_finds_no_file_of_ours(closed_room, tmp_path):
             return found
         """
     assert closed_room.ask(source)[0].value == []
-    anywhere = closed_room.ask("def f(x): return [p for p in sys.path for _ in [0] if os.path.exists(os.path.join(p, 'labkit', 'grading', 'isolation.py'))]")[0]
-    assert anywhere.value == []
+    source = "def f(x): return [p for p in sys.path if os.path.exists(os.path.join(p, 'labkit', 'grading', 'isolation.py'))]"
+    assert closed_room.ask(source)[0].value == []
 
 
 def test_the_code_can_write_nowhere_but_into_its_own_tmp(closed_room):
     # only opened, never written: were one of them open, the test would fail and the machine be as before
-    places = ["/x", "/dev/x", "/course/x", "/course/labkit/__init__.py", "/data/x", "/usr/x", "/proc/sys/kernel/core_pattern",
-              "/proc/sys/vm/drop_caches", "/proc/sysrq-trigger", sys.prefix + "/x"]
+    places = ["/x", "/dev/x", "/course/x", "/course/labkit/__init__.py", "/data/x", "/usr/x", sys.prefix + "/x",
+              "/proc/sys/kernel/core_pattern", "/proc/sys/vm/drop_caches", "/proc/sysrq-trigger"]
     source = f"""
         def f(x):
             opened = []
@@ -597,9 +667,10 @@ def test_there_is_no_network(closed_room):
 def test_the_environment_is_cleaned(room, monkeypatch):
     monkeypatch.setenv("LABKIT_TEST_SECRET", "hidden")
     monkeypatch.setenv("JPY_PARENT_PID", "1")
-    with Sandbox([Cell("import os"), Cell("def f(x): return dict(os.environ)", "f")], scratch=room.sandbox.scratch.parent / "clean",
-                 bubblewrap=room.bubblewrap) as sandbox, sandbox.exercise("f", kind="function", withholds=()) as call:
-        environment = call(ONES).value
+    with Sandbox([Cell("import os\ndef f(x): return dict(os.environ)", "f")], scratch=room.sandbox.scratch.parent / "clean",
+                 bubblewrap=room.bubblewrap) as sandbox:
+        with sandbox.exercise("f", kind="function", withholds=()) as call:
+            environment = call(ONES).value
     assert "LABKIT_TEST_SECRET" not in environment and "JPY_PARENT_PID" not in environment
     assert environment["OMP_NUM_THREADS"] == "1" and not any("hidden" in value for value in environment.values())
 
@@ -621,7 +692,12 @@ def test_the_worker_cannot_be_killed_or_read_from_inside(closed_room):
 
 @pytest.mark.parametrize("source, kinds", [
     ("def f(x):\n    for i in range(20_000): open(f'{i}', 'w').close()\n    time.sleep(1)", ("FileLimit",)),
-    ("def f(x):\n    for i in range(900):\n        with open(f'{i}', 'wb') as file: file.write(bytes(4_000_000))\n    time.sleep(1)", ("MemoryLimit", "OSError")),
+    ("""
+        def f(x):
+            for i in range(900):
+                with open(f"{i}", "wb") as file: file.write(bytes(4_000_000))
+            time.sleep(1)
+     """, ("MemoryLimit", "OSError")),
     ("def f(x):\n    for i in range(300): os.write(os.memfd_create('m'), bytes(4_000_000))", ("PermissionError",)),
 ], ids=["files", "sum of files", "memory files"])
 def test_what_lies_in_tmp_and_in_memory_files_is_limited(source, kinds, closed_room):
@@ -630,7 +706,12 @@ def test_what_lies_in_tmp_and_in_memory_files_is_limited(source, kinds, closed_r
 
 
 def test_no_new_user_namespace_and_no_mount_can_be_made(closed_room):
-    source = "import ctypes\ndef f(x):\n    c = ctypes.CDLL(None)\n    return [c.unshare(0x10000000), c.mount(b'x', b'/tmp', b'tmpfs', 0, None)]"
+    source = """
+        import ctypes
+        def f(x):
+            c = ctypes.CDLL(None)
+            return [c.unshare(0x10000000), c.mount(b"x", b"/tmp", b"tmpfs", 0, None)]
+        """
     assert closed_room.ask(source)[0].value == [-1, -1]
 
 
@@ -643,9 +724,10 @@ def test_bubblewrap_that_is_missing_is_told_and_done_without(monkeypatch, tmp_pa
 
 def test_a_worker_that_cannot_start_is_an_error_of_the_grader(monkeypatch, tmp_path):
     monkeypatch.setattr(isolation, "_environment", lambda *_: {"PYTHONHOME": "/nowhere"})
-    with Sandbox([], scratch=tmp_path / "a", bubblewrap=False) as sandbox, pytest.raises(RuntimeError, match="did not start"):
-        with sandbox.exercise("f", kind="function", withholds=()):
-            raise AssertionError("it started")
+    with Sandbox([], scratch=tmp_path / "a", bubblewrap=False) as sandbox:
+        with pytest.raises(RuntimeError, match="did not start"):
+            with sandbox.exercise("f", kind="function", withholds=()):
+                raise AssertionError("it started")
 
 
 # --- at the end -----------------------------------------------------------------------------------------------------
@@ -668,7 +750,8 @@ def _processes(mark: str) -> list[int]:
     found = []
     for pid in filter(str.isdigit, os.listdir("/proc")):
         try:
-            if mark.encode() in Path(f"/proc/{pid}/cmdline").read_bytes() and Path(f"/proc/{pid}/stat").read_text().split(") ")[1][0] != "Z":
+            command, state = Path(f"/proc/{pid}/cmdline").read_bytes(), Path(f"/proc/{pid}/stat").read_text()
+            if mark.encode() in command and state.rpartition(") ")[2][0] != "Z":
                 found.append(int(pid))
         except (FileNotFoundError, ProcessLookupError):
             pass
@@ -679,7 +762,8 @@ def _processes(mark: str) -> list[int]:
 @pytest.mark.parametrize("bubblewrap", MODES)
 def test_nothing_stays_when_the_grader_itself_is_killed(bubblewrap, tmp_path):
     mark = str(tmp_path / "a-grader-to-kill")
-    grader = subprocess.Popen([sys.executable, "-c", GRADER, mark, str(bubblewrap)], stdout=subprocess.PIPE, text=True, start_new_session=True)
+    grader = subprocess.Popen([sys.executable, "-c", GRADER, mark, str(bubblewrap)], stdout=subprocess.PIPE, text=True,
+                              start_new_session=True)
     try:
         assert grader.stdout.readline() == "begun\n"
         time.sleep(0.5)

@@ -37,7 +37,7 @@ def _options() -> str:
 
 
 def arguments(course: Path, room: int, call_filter: int | None) -> list[str]:
-    """What stands before a command to shut it away: it reads Python, its libraries and the course, and writes into /tmp.
+    """What stands before a command to shut it away: it reads Python, libraries and the course, and writes to /tmp.
 
     Parameters
     ----------

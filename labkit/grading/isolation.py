@@ -223,7 +223,8 @@ class _Session:
             except _Stopped as stopped:
                 self._end_child()
                 if cell is None or self.sandbox._starts_for_cells == 0:
-                    self.problem = Problem("NotRun", f"The cells of this notebook could not be run: {stopped.problem.message}.")
+                    said = f"The cells of this notebook could not be run: {stopped.problem.message}."
+                    self.problem = Problem("NotRun", said)
                     return
                 self.sandbox._starts_for_cells -= 1
                 self.sandbox._left_out[cell.source] = stopped.problem
@@ -369,15 +370,16 @@ class _Child:
                 return self._stop("OutputLimit", f"it printed more than {_size(self.limits.output_bytes)}")
             if time.monotonic() >= next_look:
                 tasks, memory, files = self.worker.usage()
-                if tasks > self.limits.processes:
+                limits = self.limits
+                if tasks > limits.processes:
                     # a fork bomb is faster than a list of its processes: the worker goes with all that is below it
-                    return self._stop("ProcessLimit", f"it started more than {self.limits.processes} processes and threads",
+                    return self._stop("ProcessLimit", f"it started more than {limits.processes} processes and threads",
                                       everything=True)
-                if memory > self.limits.memory_bytes:
+                if memory > limits.memory_bytes:
                     among = f" in {tasks} processes and threads" if tasks > 1 else ""
-                    return self._stop("MemoryLimit", f"it took more than {_size(self.limits.memory_bytes)} of memory{among}")
-                if files > self.limits.files:
-                    return self._stop("FileLimit", f"it made more than {self.limits.files} files")
+                    return self._stop("MemoryLimit", f"it took more than {_size(limits.memory_bytes)} of memory{among}")
+                if files > limits.files:
+                    return self._stop("FileLimit", f"it made more than {limits.files} files")
                 next_look = time.monotonic() + LOOK_SECONDS
 
     def _take_output(self) -> bytes | None:

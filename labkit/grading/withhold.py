@@ -87,7 +87,7 @@ def _bytecode(source: bytes, name: str) -> bytes:
 
 @functools.cache
 def _files() -> dict[Path, bytes]:
-    """Everything in the package but kernels, bytecode, and the pictures and results that a plain install keeps there."""
+    """Everything in the package but kernels, bytecode, and what a plain install keeps there: pictures and results."""
     return {path.relative_to(PACKAGE): path.read_bytes() for path in sorted(PACKAGE.rglob("*"))
             if path.is_file() and "__pycache__" not in path.parts
             and path.relative_to(PACKAGE).parts[0] not in ("_data", "_results")

@@ -60,7 +60,7 @@ def main() -> None:
         with contextlib.suppress(Exception):     # a broken library is the business of the cell that imports it
             importlib.import_module(name)
     _seed()
-    torch.nn.functional.conv2d(torch.ones(1, 1, 3, 3), torch.ones(1, 1, 3, 3)).exp()    # torch sets itself up at first use
+    torch.nn.functional.conv2d(torch.ones(1, 1, 3, 3), torch.ones(1, 1, 3, 3)).exp()    # torch sets up much at first use
     gc.collect()
     gc.freeze()      # the collector does not touch, and so copy, what all children share
     read, write = os.pipe()
