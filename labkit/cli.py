@@ -130,9 +130,8 @@ def bench(chapter: Annotated[str, typer.Argument(help="whose functions to measur
                 typer.echo(f"\n### {name}: {part.replace('_', ' ')}\n\n{timing.table(rows)}")
                 stored["tables"][f"{name}.{part}"] = [{key: _plain(value) for key, value in row.items()}
                                                       for row in rows]
-    if save:
-        save.write_text(json.dumps(stored, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
-        typer.echo(f"\nStored in {save}.")
+                if save:    # after each table: a run that is stopped keeps what it has measured
+                    save.write_text(json.dumps(stored, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
 
 
 @app.command()

@@ -384,7 +384,7 @@ def build(root: Path, names: list[str], *, everything: bool = False, profile: st
     for chapter in [known[name] for name in names] or known.values():
         notebook = unexecuted(chapter)
         if not names and not everything and not _solution_problem(chapter, notebook):
-            print(f"{chapter.name}: its source has not changed since it was run (--all runs it all the same)", flush=True)
+            print(f"{chapter.name}: its source has not changed since it was run (--all runs it anyway)", flush=True)
         else:
             print(f"{chapter.name}: running the solutions", flush=True)
             start = time.monotonic()

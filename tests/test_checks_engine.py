@@ -322,7 +322,16 @@ def test_under_nbgrader_the_result_of_a_check_is_its_marks(monkeypatch):
     verdict = double(lambda image: (2 * image.float()).to(image.dtype))
     assert set(verdict._repr_mimebundle_()) == {"text/plain", "text/html"}
     monkeypatch.setenv("NBGRADER_EXECUTION", "autograde")
-    assert verdict._repr_mimebundle_() == {"text/plain": "1"}
+    assert verdict._repr_mimebundle_()["text/plain"] == "1"
+
+
+def test_under_nbgrader_a_warning_does_not_reach_stderr(monkeypatch, capsys):
+    def noisy(image):
+        print("a remark", file=sys.stderr)
+        return 2 * image
+    monkeypatch.setenv("NBGRADER_EXECUTION", "autograde")
+    assert double(noisy).passed
+    assert capsys.readouterr().err == ""
 
 
 def test_matrices_are_shown_as_colours():

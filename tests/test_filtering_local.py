@@ -366,11 +366,12 @@ def test_zero_sigma_and_zero_radius_give_the_image_back_as_a_copy():
         assert torch.equal(result, image) and result.data_ptr() != image.data_ptr()
 
 
-@pytest.mark.parametrize("sigma_color", [1e-30, 1e30])
-@pytest.mark.parametrize("sigma_space", [1e-30, 1e30])
-def test_extreme_sigmas_are_the_limits_of_the_bilateral_filter(sigma_space, sigma_color):
+@pytest.mark.parametrize("method", ["kernel", "reference"])
+@pytest.mark.parametrize("sigma_color", [1e-300, 1e-20, 1e20, 1e300])
+@pytest.mark.parametrize("sigma_space", [1e-300, 1e-20, 1e20, 1e300])
+def test_extreme_sigmas_are_the_limits_of_the_bilateral_filter(sigma_space, sigma_color, method):
     image = _random(3, 9, 11)
-    result = bilateral_filter(image, sigma_space=sigma_space, sigma_color=sigma_color, radius=2)
+    result = bilateral_filter(image, sigma_space=sigma_space, sigma_color=sigma_color, radius=2, method=method)
     alone = min(sigma_space, sigma_color) < 1               # either way, no other pixel has weight
     expected = image if alone else box_filter(image, radius=2, border="normalized")
     assert _difference(result, expected) < FLOAT32

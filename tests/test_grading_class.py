@@ -318,6 +318,15 @@ def test_a_cell_that_changes_what_an_answer_uses_is_needed(assignment, tmp_path)
         assert expected in runs(extracted(content, assignment, tmp_path), "box_filter")
 
 
+def test_a_local_variable_needs_no_namesake_and_a_global_of_a_given_cell_does(assignment, tmp_path):
+    content = made.notebook(box_filter="def box_filter(image, radius):\n    result = image\n    return [scale for scale in result]",
+                            gaussian_filter="def gaussian_filter(image, sigma, radius):\n    return image + noisy")
+    content["cells"].insert(2, made.code("result = labkit.filtering.nonlocal_means(photo)\nscale = 3"))
+    found = extracted(content, assignment, tmp_path)
+    assert "nonlocal_means" not in runs(found, "box_filter")
+    assert "noisy = images.add_gaussian_noise" in runs(found, "gaussian_filter") and "photo = images.load" in runs(found, "gaussian_filter")
+
+
 def test_a_split_cell_is_put_together_by_what_it_needs(assignment, tmp_path):
     first, last = "KERNEL = 3", "def box_filter(image, radius):\n    return KERNEL * image"
     content = made.notebook(box_filter=first)

@@ -22,7 +22,7 @@ from hypothesis import strategies as st
 from labkit.checks import CHAPTERS, answers, exercises
 from labkit.checks.answers import Fixture, Opaque, Problem, Reply, Request, perform
 from labkit.checks.engine import Mistake, Task, exercise
-from labkit.grading import folders, isolation, processes, wire, withhold
+from labkit.grading import bubblewrap, folders, isolation, processes, wire, withhold
 from labkit.grading.isolation import Cell, Limits, Sandbox, bubblewrap_trouble
 
 TIGHT = Limits(call_seconds=1.5, exercise_seconds=6, memory_bytes=1_500_000_000, processes=40, file_bytes=4_000_000,
@@ -97,7 +97,8 @@ def _pickled() -> bytes:
 
 @pytest.mark.parametrize("body", [
     b"", b"\xff" * 8, b"\xff" * 100, _frame(b"{"), _frame(b"[" * 100_000), _frame(b"[" * 50 + b"]" * 50),
-    _frame(b"1" * 3000), _frame(b'{"class__": 1}'), _frame(b'{"tuple": 3}'), _frame(b'{"tuple": [], "dict": []}'), _frame(b'{"array": 0}'),
+    _frame(b"1" * 3000), _frame(b'{"class__": 1}'), _frame(b'{"tuple": 3}'), _frame(b'{"array": 0}'),
+    _frame(b'{"tuple": [], "dict": []}'),
     _frame(b'{"tensor": ["float32", 0]}', _npy("{'descr': '<f8', 'fortran_order': False, 'shape': (1,)}", b"\0" * 8)),
     _frame(b'{"array": 0}', _npy("{'descr': '<f8', 'fortran_order': False, 'shape': (1000000000000,)}", b"")),
     _frame(b'{"array": 0}', _npy("{'descr': '<f8', 'fortran_order': False, 'shape': (-1,)}", b"")),
@@ -292,7 +293,13 @@ def test_an_answer_of_every_kind_gives_the_same_reply_inside_as_here(kind, room)
 
 
 def test_a_cuda_kernel_runs_on_the_simulator(closed_room):
-    source = "from numba import cuda\n@cuda.jit\ndef f(a, out):\n    i = cuda.grid(1)\n    if i < a.size: out[i] = 2 * a[i]"
+    source = """
+        from numba import cuda
+        @cuda.jit
+        def f(a, out):
+            i = cuda.grid(1)
+            if i < a.size: out[i] = 2 * a[i]
+        """
     request = Request((torch.arange(5.0), torch.zeros(5)), {"grid": 2, "block": 4})
     reply = closed_room.ask(source, request, kind="kernel", limits=Limits())[0]
     assert reply.problem is None and np.array_equal(reply.value["arrays"][1], 2 * np.arange(5.0))
@@ -595,7 +602,9 @@ def test_what_is_withheld_in_one_exercise_is_there_in_the_next(room):
     source = """
         import scipy.ndimage
         from labkit import images
-        def f(x): return scipy.ndimage.gaussian_filter(images.pad(torch.ones(1, 3, 3), amount=1, border="zero").numpy(), 1)
+        def f(x):
+            padded = images.pad(torch.ones(1, 3, 3), amount=1, border="zero")
+            return scipy.ndimage.gaussian_filter(padded.numpy(), 1)
         """
     withheld = ("scipy.ndimage.gaussian_filter", "labkit.images.pad")
     assert room.ask(source, withholds=withheld, limits=Limits())[0].problem.kind == "Withheld"
@@ -627,7 +636,8 @@ def test_the_code_finds_no_file_of_ours(closed_room, tmp_path):
     repository = withhold.PACKAGE.parent
     ours = [str(p) for p in (
         tmp_path / "secret", tmp_path, Path(__file__), Path(isolation.__file__), repository / "solutions",
-        repository / "pyproject.toml", Path.home() / ".ssh", "/etc/passwd", "/home", "/proc/1/environ", "/proc/1/root/tmp")]
+        repository / "pyproject.toml", Path.home() / ".ssh", "/etc/passwd", "/home", "/proc/1/environ",
+        "/proc/1/root/tmp")]
     source = f"""
         def f(x):
             found = []
@@ -638,7 +648,7 @@ def test_the_code_finds_no_file_of_ours(closed_room, tmp_path):
             return found
         """
     assert closed_room.ask(source)[0].value == []
-    source = "def f(x): return [p for p in sys.path if os.path.exists(os.path.join(p, 'labkit', 'grading', 'isolation.py'))]"
+    source = "def f(x): return [p for p in sys.path if os.path.exists(p + '/labkit/grading/isolation.py')]"
     assert closed_room.ask(source)[0].value == []
 
 
@@ -667,8 +677,8 @@ def test_there_is_no_network(closed_room):
 def test_the_environment_is_cleaned(room, monkeypatch):
     monkeypatch.setenv("LABKIT_TEST_SECRET", "hidden")
     monkeypatch.setenv("JPY_PARENT_PID", "1")
-    with Sandbox([Cell("import os\ndef f(x): return dict(os.environ)", "f")], scratch=room.sandbox.scratch.parent / "clean",
-                 bubblewrap=room.bubblewrap) as sandbox:
+    cell = Cell("import os\ndef f(x): return dict(os.environ)", "f")
+    with Sandbox([cell], scratch=room.sandbox.scratch.parent / "clean", bubblewrap=room.bubblewrap) as sandbox:
         with sandbox.exercise("f", kind="function", withholds=()) as call:
             environment = call(ONES).value
     assert "LABKIT_TEST_SECRET" not in environment and "JPY_PARENT_PID" not in environment
@@ -713,6 +723,20 @@ def test_no_new_user_namespace_and_no_mount_can_be_made(closed_room):
             return [c.unshare(0x10000000), c.mount(b"x", b"/tmp", b"tmpfs", 0, None)]
         """
     assert closed_room.ask(source)[0].value == [-1, -1]
+
+
+def test_a_repository_inside_a_readable_folder_is_covered_and_its_environment_is_not(monkeypatch, tmp_path):
+    course = tmp_path / "course"
+    for folder in ("labkit", "solutions", ".venv"):
+        (course / folder).mkdir(parents=True)
+    (course / "pyproject.toml").touch()
+    monkeypatch.setattr(bubblewrap, "PACKAGE", course / "labkit")
+    monkeypatch.setattr(sys, "base_prefix", str(tmp_path))
+    monkeypatch.setattr(sys, "prefix", str(course / ".venv"))
+    mounts = [word for word in bubblewrap._libraries() if word.startswith(("--", str(tmp_path)))]
+    order = [mounts.index(str(folder)) for folder in (tmp_path, course, course / ".venv")]
+    assert order == sorted(order) and mounts[order[1] - 1] == "--tmpfs" and mounts[order[2] - 1] == "--ro-bind"
+    assert mounts.index("--remount-ro") > order[2]      # what is mounted inside needs a place that can be written
 
 
 def test_bubblewrap_that_is_missing_is_told_and_done_without(monkeypatch, tmp_path):

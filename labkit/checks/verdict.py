@@ -84,9 +84,14 @@ class Verdict:
                 f'style="border-left:5px solid {colour};padding:0.3em 0.8em">{"".join(parts)}</div>')
 
     def _repr_mimebundle_(self, include=None, exclude=None) -> dict[str, str]:
-        if os.environ.get("NBGRADER_EXECUTION"):
-            return {"text/plain": f"{self.earned:g}"}   # nbgrader reads the marks from the text of a check cell's result
-        return {"text/plain": repr(self), "text/html": self._repr_html_()}
+        # nbgrader reads the marks from the text of a check cell's result, and shows students the rest
+        text = f"{self.earned:g}" if marked_by_nbgrader() else repr(self)
+        return {"text/plain": text, "text/html": self._repr_html_()}
+
+
+def marked_by_nbgrader() -> bool:
+    """Whether this process is one in which nbgrader runs a student's notebook."""
+    return bool(os.environ.get("NBGRADER_EXECUTION"))
 
 
 def pictures_of(given: Tensor | None, expected: object, obtained: object) -> tuple[tuple[str, Tensor], ...]:

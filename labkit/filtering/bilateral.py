@@ -82,10 +82,12 @@ def cross_bilateral_filter(image: Tensor, *, guide: Tensor, sigma_space: float, 
         validate_guide(image, guide)
     radius = _validated_radius(sigma_space, sigma_color, radius)
     validate_choice(method, name="method", choices=("kernel", "reference"))
+    radius = min(radius, max(image.shape[-2:]))               # a larger window holds the whole picture too
+    sigma_space, sigma_color = (min(max(float(sigma), 1e-30), 1e30) for sigma in (sigma_space, sigma_color))
     if method == "kernel" and runs_kernel(image, guide):
         batch = as_batch(image)
         out = torch.empty_like(batch)
-        run("filtering", "bilateral", batch, as_batch(guide), out, radius, float(sigma_space), float(sigma_color))
+        run("filtering", "bilateral", batch, as_batch(guide), out, radius, sigma_space, sigma_color)
         return like(out, image)
     return like(_weighted_mean(as_floats(image), as_floats(guide), radius, sigma_space, sigma_color), image)
 
@@ -124,6 +126,7 @@ def rolling_guidance_filter(image: Tensor, *, sigma_space: float, sigma_color: f
     validate_integer(iterations, name="iterations", minimum=1)
     radius = _validated_radius(sigma_space, sigma_color, radius)
     validate_choice(method, name="method", choices=("kernel", "reference"))
+    radius = min(radius, max(image.shape[-2:]))               # a larger window holds the whole picture too
     result = gaussian_filter(image, sigma=sigma_space, radius=radius, border="normalized",
                              method="separable" if method == "kernel" else "reference")
     for _ in range(iterations - 1):

@@ -57,6 +57,7 @@ def guided_filter(image: Tensor, *, guide: Tensor | None = None, radius: int, ep
     validate_number(eps, name="eps", minimum=0)
     validate_choice(method, name="method", choices=("kernel", "reference"))
     eps = max(float(eps), _SMALLEST_EPS)
+    radius = min(radius, max(image.shape[-2:]))               # a larger window holds the whole picture too
     if method == "kernel" and runs_kernel(image, guide):
         batch, guide = as_batch(image), as_batch(guide)
         out = torch.empty_like(batch)

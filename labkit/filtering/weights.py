@@ -8,7 +8,7 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
-from labkit.filtering.bilateral import _validated_radius, rolling_guidance_filter, validate_guide
+from labkit.filtering.bilateral import rolling_guidance_filter, validate_guide
 from labkit.filtering.guided import guided_filter
 from labkit.filtering.linear import as_floats, box_filter, gaussian_filter
 from labkit.filtering.nonlocal_means import validate_parameters
@@ -86,18 +86,18 @@ def _bilateral(image: Tensor, row: int, column: int, *, sigma_space: float, sigm
 def _cross_bilateral(image: Tensor, row: int, column: int, *, guide: Tensor, sigma_space: float, sigma_color: float,
                      radius: int | None = None) -> Tensor:
     validate_guide(image, guide)
-    radius = _validated_radius(sigma_space, sigma_color, radius)
+    radius = _radius(sigma_space, sigma_color, radius)
     part = _around(image, row, column, radius)
     rows, columns = (torch.arange(s.start, s.stop, device=image.device) for s in part[1:])
-    space = (rows - row)[:, None] ** 2 + (columns - column) ** 2
-    color = (guide[part] - guide[:, row:row + 1, column:column + 1]).square().sum(0)
-    weights = torch.exp(-space / (2 * sigma_space ** 2) - color / (2 * sigma_color ** 2))
+    space = ((rows - row) / sigma_space).square()[:, None] + ((columns - column) / sigma_space).square()
+    color = ((guide[part] - guide[:, row:row + 1, column:column + 1]) / sigma_color).square().sum(0)
+    weights = torch.exp(-(space + color) / 2)
     return _placed(weights / weights.sum(), part, image)
 
 
 def _rolling_guidance(image: Tensor, row: int, column: int, *, sigma_space: float, sigma_color: float,
                       iterations: int = 4, radius: int | None = None) -> Tensor:
-    radius = _validated_radius(sigma_space, sigma_color, radius)
+    radius = _radius(sigma_space, sigma_color, radius)
     validate_integer(iterations, name="iterations", minimum=1)
     # Each iteration reaches one radius farther; the first has a constant guide.
     part = _around(image, row, column, iterations * radius)
@@ -135,6 +135,15 @@ def _derivative(linear: Callable[[Tensor, tuple[slice, ...]], Tensor], image: Te
         impulse = torch.zeros_like(image[part][:1], requires_grad=True)
         output = linear(impulse, part)[0, row - part[1].start, column - part[2].start]
         return _placed(torch.autograd.grad(output, impulse)[0][0], part, image)
+
+
+def _radius(sigma_space: float, sigma_color: float, radius: int | None) -> int:
+    """That of the bilateral filters."""
+    validate_number(sigma_space, name="sigma_space", above=0)
+    validate_number(sigma_color, name="sigma_color", above=0)
+    radius = math.ceil(3 * sigma_space) if radius is None else radius
+    validate_integer(radius, name="radius", minimum=1)
+    return radius
 
 
 def _around(image: Tensor, row: int, column: int, radius: int) -> tuple[slice, slice, slice]:

@@ -8,12 +8,13 @@ What decides, in this order:
   still as they were released do not.
 - **What it sees.** The notebook as it is above the exercise's check: what stands below the check cannot reach the answer,
   nor does it in nbgrader. Without a check below the answer, the whole notebook.
-- **What runs.** First only the cells that the answer needs: those that define, change or import a name it uses, and what
-  these need in turn. An unrelated cell that is slow or broken costs nothing. An answer that is not right that way is tried
-  again with everything above its check.
+- **What runs.** First only the cells that the answer needs: those that define, change or import a global name it uses, and
+  what these need in turn. An unrelated cell that is slow or broken costs nothing. An answer that is not right that way is
+  tried again with everything that the student has written above its check.
 
-Never run: demonstrations, checks, and given cells, except those that import. Magic and shell lines are taken out, and so are
-imports of `labkit.checks`, which answers have no use for. Line numbers stay as the student sees them.
+Never run: demonstrations, checks, and given cells that the answer does not need, except those that import. Magic and shell
+lines are taken out, and so are imports of `labkit.checks`, which answers have no use for. Line numbers stay as the student
+sees them.
 """
 
 from __future__ import annotations
@@ -21,6 +22,7 @@ from __future__ import annotations
 import ast
 import json
 import re
+import symtable
 import warnings
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -94,7 +96,8 @@ class Answer:
     Attributes
     ----------
     cell : index of the cell that defines the function, among `Extracted.cells`. source : its text.
-    needs : indices of the cells that it depends on, itself included. above : of all that stand above its check.
+    needs : indices of the cells that it depends on, itself included. above : of these and all that the student has
+        written above its check.
     """
 
     cell: int
@@ -124,8 +127,9 @@ class _Cell:
     ----------
     source : as it is in the notebook. code : what of it may run.
     exercises, checks : names that its metadata give it. demonstration : whether it is tagged as one.
-    binds : names it defines. touches : these, and names whose object it changes. imports : names it imports.
-    loads : names it uses. broken : whether it is no Python.
+    binds : names it defines. touches : names whose object it changes. imports : names it imports.
+    loads : global names it uses. broken : whether it is no Python.
+    given : whether it is as it was released. runs : whether it may run at all.
     """
 
     source: str
@@ -138,6 +142,7 @@ class _Cell:
     imports: frozenset[str] = frozenset()
     loads: frozenset[str] = frozenset()
     broken: bool = False
+    given: bool = False
     runs: bool = True
 
 
@@ -240,9 +245,9 @@ def extract(path: Path, course: Sequence[Assignment]) -> Extracted:
     if not named & set(assignment.exercises):
         raise NotebookProblem("none of this course's exercises was found in it: is it the right notebook?")
     for cell in cells:
-        given = cell.source in assignment.given - assignment.setup - set(assignment.stubs.values())
+        cell.given = cell.source in assignment.given - assignment.setup - set(assignment.stubs.values())
         cell.demonstration = cell.demonstration or cell.source in assignment.demonstrations
-        cell.runs = not (given or cell.demonstration or cell.checks)
+        cell.runs = not (cell.demonstration or cell.checks)
     remarks = list(_remarks(raw, metadata, assignment))
     answers, unsolved, missing = {}, [], {}
     for name in assignment.exercises:
@@ -281,11 +286,12 @@ def _find(name: str, cells: list[_Cell], assignment: Assignment, remarks: list[s
         remarks.append(f"{len(defining)} cells define {name}; number {defining.index(winner) + 1} of them counts.")
     if not in_marked:
         remarks.append(f"{name} was found by its name only: the cell made for it is gone, or still as it was.")
-    above = tuple(i for i, cell in enumerate(cells[:stop]) if cell.runs and cell.source != stub)
-    return Answer(winner, cells[winner].source, _needs(winner, above, cells, assignment), above)
+    above = [i for i, cell in enumerate(cells[:stop]) if cell.runs and cell.source != stub]
+    needs = _needs(winner, above, cells, assignment)
+    return Answer(winner, cells[winner].source, tuple(sorted(needs)), tuple(i for i in above if i in needs or not cells[i].given))
 
 
-def _needs(winner: int, above: tuple[int, ...], cells: list[_Cell], assignment: Assignment) -> tuple[int, ...]:
+def _needs(winner: int, above: Sequence[int], cells: list[_Cell], assignment: Assignment) -> set[int]:
     """The cells among `above` that an answer depends on. Given imports always come along."""
     modules = frozenset().union(*(cells[i].imports for i in above))
     needed = {winner} | {i for i in above if cells[i].source in assignment.setup}
@@ -295,7 +301,7 @@ def _needs(winner: int, above: tuple[int, ...], cells: list[_Cell], assignment: 
         needed |= more
         names = names.union(*(cells[i].loads for i in more))
         more = {i for i in above if i not in needed and names & (cells[i].binds | cells[i].touches - modules)}
-    return tuple(sorted(needed))
+    return needed
 
 
 def _remarks(raw: list[dict], metadata: dict, assignment: Assignment) -> Iterator[str]:
@@ -333,11 +339,11 @@ def _code_cells(raw: list[dict]) -> list[_Cell]:
         exercises, checked = _names_of(cell)
         code, tree = _runnable(source) if len(source) <= min(LONGEST_ANALYSED, budget) else (source, None)
         budget -= len(source) if tree else 0
-        binds, touches, imports, loads = _names_in(tree) if tree else _words_in(code)
+        binds, touches, imports = _names_in(tree) if tree else _definitions_in(code)
         called = frozenset(re.findall(r"^check\.(\w+)\(", source, re.MULTILINE))
         # a check that someone has written an answer into is an answer
         checked = frozenset() if binds - imports else checked | called
-        cells.append(_Cell(source, code, exercises, checked, _demonstrates(cell), binds, touches, imports, loads,
+        cells.append(_Cell(source, code, exercises, checked, _demonstrates(cell), binds, touches, imports, _globals_in(code, tree),
                            broken=tree is None))
     return cells
 
@@ -424,8 +430,8 @@ def _is_check(node: ast.stmt) -> bool:
         and isinstance(node.value.func.value, ast.Name) and node.value.func.value.id == "check"
 
 
-def _names_in(tree: ast.Module) -> tuple[frozenset[str], frozenset[str], frozenset[str], frozenset[str]]:
-    """The names that a cell binds, whose objects it changes, that it imports, and that it uses."""
+def _names_in(tree: ast.Module) -> tuple[frozenset[str], frozenset[str], frozenset[str]]:
+    """The names that a cell binds, whose objects it changes, and that it imports."""
     binds, touches, imports = set(), set(), set()
     waiting: list[ast.AST] = list(tree.body)
     while waiting:
@@ -444,8 +450,29 @@ def _names_in(tree: ast.Module) -> tuple[frozenset[str], frozenset[str], frozens
         elif isinstance(node, ast.Expr) and isinstance(node.value, ast.Call) and isinstance(node.value.func, ast.Attribute):
             touches.add(_base(node.value.func))
         waiting.extend(ast.iter_child_nodes(node))
-    loads = {node.id for node in ast.walk(tree) if isinstance(node, ast.Name) and isinstance(node.ctx, ast.Load)}
-    return frozenset(binds | imports), frozenset(touches), frozenset(imports), frozenset(loads)
+    return frozenset(binds | imports), frozenset(touches), frozenset(imports)
+
+
+def _definitions_in(code: str) -> tuple[frozenset[str], frozenset[str], frozenset[str]]:
+    """The same for a cell that cannot be analysed: definitions that start a line."""
+    return frozenset(match[1] or match[2] for match in _DEFINITION.finditer(code)), frozenset(), frozenset()
+
+
+def _globals_in(code: str, tree: ast.Module | None) -> frozenset[str]:
+    """The global names that a cell uses, inside its functions too; every word where it cannot be analysed."""
+    found: set[str] = set()
+    try:
+        tables = [symtable.symtable(code, "cell", "exec")] if tree else []
+    except (SyntaxError, ValueError, RecursionError, MemoryError):
+        tree = None
+    if tree is None:
+        return frozenset(re.findall(r"\b[A-Za-z_]\w*", code[:LONGEST_ANALYSED]))
+    while tables:
+        table = tables.pop()
+        tables += table.get_children()
+        found |= {symbol.get_name() for symbol in table.get_symbols()
+                  if symbol.is_referenced() and (symbol.is_global() or table.get_type() == "module")}
+    return frozenset(found)
 
 
 def _base(node: ast.expr) -> str:
@@ -453,9 +480,3 @@ def _base(node: ast.expr) -> str:
     while isinstance(node, (ast.Attribute, ast.Subscript)):
         node = node.value
     return node.id if isinstance(node, ast.Name) else ""
-
-
-def _words_in(code: str) -> tuple[frozenset[str], frozenset[str], frozenset[str], frozenset[str]]:
-    """The same for a cell that cannot be analysed: definitions that start a line, and every word."""
-    binds = frozenset(match[1] or match[2] for match in _DEFINITION.finditer(code))
-    return binds, frozenset(), frozenset(), frozenset(re.findall(r"\b[A-Za-z_]\w*", code[:LONGEST_ANALYSED]))

@@ -98,6 +98,8 @@ def gaussian(image, out, weights, rows, columns, row_gain, column_gain):
     _gaussian(image, out, weights, rows, columns, row_gain, column_gain)
 
 
+# In all loops below, numba counts prange's index without a sign, and mixed with signed numbers it would become a float.
+
 @parallel
 def _gaussian(image, out, weights, rows, columns, row_gain, column_gain):
     count, channels, height, _ = image.shape
@@ -249,7 +251,7 @@ def bilateral(image, guide, out, radius, sigma_space, sigma_color):
     space = np.full((2 * radius + 1, (2 * radius + 4) // 4 * 4), -1e30)
     space[:, :2 * radius + 1] = np.maximum(-(side[:, None] ** 2 + side ** 2) / (2 * math.log(2)), -1e30)
     # Within these bounds a colour distance of zero weighs 1 and a distance of OUTSIDE weighs nothing.
-    color = min(max((1 / sigma_color) ** 2 / (2 * math.log(2)), 1e-30), 1e30)
+    color = min(max(1 / (2 * math.log(2) * sigma_color ** 2), 1e-30), 1e30)
     _bilateral(image, guide, out, space.astype(image.dtype), real(color))
 
 
@@ -379,7 +381,6 @@ def guided(image, guide, coefficients, out, radius, eps):
     radius : half-width of the window. eps : ridge term, above 0.
     """
     height, width = image.shape[2:]
-    radius = min(radius, max(height, width))         # a larger window holds the whole picture too
     columns = np.full(width + 2 * radius, -1)
     columns[radius:radius + width] = np.arange(width)
     for n in range(image.shape[0]):

@@ -134,7 +134,7 @@ def bilateral(image, guide, out, radius, sigma_space, sigma_color):
     count, _, height, width = image.shape
     side = np.arange(-radius, radius + 1) / sigma_space
     space = np.maximum(-(side ** 2) / 2, -1e30).astype(image.dtype)
-    color = image.dtype.type(min((1 / sigma_color) ** 2 / 2, 1e30))
+    color = image.dtype.type(min(1 / (2 * sigma_color ** 2), 1e30))
     _launch(_bilateral, count * height * width, image, guide, out, cuda.to_device(space), color)
 
 
@@ -179,7 +179,6 @@ def guided(image, guide, coefficients, out, radius, eps):
     """Local linear regression of the image on its guide, in clipped windows; see `filtering_cpu.guided`."""
     count, channels, height, width = image.shape
     guides = guide.shape[1]
-    radius = min(radius, max(height, width))
     # What is averaged: products of two layers, guide channels first, then image channels; -1 stands for 1.
     layers = range(guides + channels)
     pairs = ([(g, -1) for g in range(guides)]
