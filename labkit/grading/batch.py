@@ -5,6 +5,7 @@ What lies in the folder for the marks afterwards:
     grades.csv  moodle.csv  canvas.csv      the marks
     class.html  similarity.html             for the instructor
     feedback/<student>.html                 to hand back
+    exchange/feedback/…                     the same for nbgrader's exchange, for submissions that came through it
     results.json                            everything, for programs
     manual.csv  overrides.csv               the instructor's own, kept (see `marks`)
     .work/                                  one result per submission: what `resume` finds again
@@ -74,9 +75,11 @@ def grade(submissions: Path, *, out: Path, secret: Path, course: Path, jobs: int
     all_items = marks.items_of(chosen)
     marks.read_overrides(out / "overrides.csv", all_items)      # an error in a table is said now, not after the work
     marks.read_manual(out / "manual.csv")
-    make_secret(secret)
     if bubblewrap and (trouble := isolation.bubblewrap_trouble()):
         raise RuntimeError(f"bubblewrap was asked for, but {trouble}")
+    if Path(secret).resolve().is_relative_to(out):
+        raise ValueError(f"the secret {secret} lies in {out}, which is handed on; expected it elsewhere")
+    make_secret(secret)
     work = out / ".work"
     shutil.rmtree(work / "unpacked", ignore_errors=True)
     shutil.rmtree(work / "scratch", ignore_errors=True)
@@ -108,13 +111,17 @@ def write_class(out: Path, submissions: Sequence[Submission], results: dict[str,
     marks.write_grades(out, rows, items, " and ".join(a.title for a in counted))
     links = {row.person.student: f"feedback/{file_name(row.person.student)}.html" for row in rows}
     kept = set(links.values())
+    pages = {}
     for row in rows:
         source = out / ".work" / "results" / f"{file_name(row.handed_in_by or row.person.student)}.html"
         sections = source.read_text(encoding="utf-8") if row.result and source.is_file() else ""
-        write_text(out / links[row.person.student], report.student_page(row, items, sections))
+        pages[row.person.student] = report.student_page(row, items, sections)
+        write_text(out / links[row.person.student], pages[row.person.student])
     for page in (out / "feedback").glob("*.html"):
         if f"feedback/{page.name}" not in kept:      # of a submission that is no longer there
             page.unlink()
+    for submission in submissions:
+        _write_for_exchange(out / "exchange" / "feedback", submission, pages[submission.student])
     modes = {result["isolation"] for result in results.values()} - {""}
     write_text(out / "class.html", report.class_page(rows, items, counted, said, links, "process" if "process" in modes else ""))
     _write_similarity(out, rows, counted, course)
@@ -224,6 +231,17 @@ def _write_similarity(out: Path, rows: Sequence[marks.Row], counted: Sequence[As
     write_text(out / "similarity.html", report.similarity_page(
         similarity.most_alike(pairs), [p for p in pairs if p.published], sources,
         {row.person.student: row.person.name or row.person.student for row in rows}))
+
+
+def _write_for_exchange(folder: Path, submission: Submission, page: str) -> None:
+    """The page as `nbgrader release_feedback` looks for it, with the two files by which the exchange knows a submission."""
+    for file in submission.notebooks:
+        known = [file.path.with_name(name) for name in ("timestamp.txt", "submission_secret.txt")]
+        if all(path.is_file() and not path.is_symlink() and path.stat().st_size < 1_000 for path in known):
+            place = folder / file.path.parent.parent.name / file.path.parent.name
+            write_text(place / f"{file.path.stem}.html", page)
+            for path in known:
+                write_text(place / path.name, path.read_text(encoding="utf-8", errors="replace"))
 
 
 def _as_data(rows: Sequence[marks.Row], items: Sequence[marks.Item], remarks: Sequence[str]) -> dict:

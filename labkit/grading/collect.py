@@ -24,10 +24,11 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
 
+# Of one student, so that none can crowd out another
 MOST_NOTEBOOK_BYTES = 50_000_000
-MOST_NOTEBOOKS = 50                 # of one student
-MOST_ENTRIES = 20_000               # in one archive, or under one folder
-MOST_UNPACKED_BYTES = (8_000_000_000, 200_000_000)   # from a platform's archive, from a student's own
+MOST_NOTEBOOKS = 50
+MOST_FILES = 20_000                 # looked at, whatever they are
+MOST_UNPACKED_BYTES = 200_000_000   # from archives
 MOST_NESTING = 3                    # archives inside archives
 
 _IGNORED = re.compile(r"__MACOSX$|Thumbs\.db$|desktop\.ini$|\.", re.IGNORECASE)
@@ -112,7 +113,7 @@ def collect(source: Path, *, scratch: Path, chapters: Sequence[str] = (), leave_
         entries = _open_zips(list(_walk(folder, {Path(p).resolve() for p in leave_out})), unpacker, chapters)
         entries = _without_wrapping(entries, chapters, only_platforms=True)
     elif zipfile.is_zipfile(source):
-        entries = _without_wrapping(list(unpacker.unpack(source, (), depth=0)), chapters)
+        entries = _without_wrapping(list(unpacker.unpack(source)), chapters)
     else:
         raise ValueError(f"{source} is neither a folder nor a zip; expected a folder of submissions or a zip")
     return _by_student(entries, chapters)
@@ -122,34 +123,48 @@ def collect(source: Path, *, scratch: Path, chapters: Sequence[str] = (), leave_
 
 def _walk(root: Path, leave_out: set[Path]) -> Iterator[_Entry]:
     """Every file below a folder, symbolic links not followed, in a fixed order."""
-    seen, folders = 0, [root]
+    for entry in _listed(root, root, leave_out):
+        yield entry
+        if not entry.parts[-1]:
+            yield from _walk_below(root, root / entry.parts[0], leave_out)
+
+
+def _walk_below(root: Path, top: Path, leave_out: set[Path]) -> Iterator[_Entry]:
+    """Every file of one student's folder."""
+    seen, folders = 0, [top]
     while folders:
-        folder = folders.pop()
-        try:
-            with os.scandir(folder) as listing:
-                children = sorted(listing, key=lambda child: child.name)
-        except OSError as error:
-            yield _Entry(folder.relative_to(root).parts, refusal=f"it cannot be read ({error.strerror})")
-            continue
-        for child in children:
-            path, parts = Path(child.path), Path(child.path).relative_to(root).parts
-            if _IGNORED.match(child.name):
-                continue
+        for entry in _listed(root, folders.pop(), leave_out):
             seen += 1
-            if seen > MOST_ENTRIES * 10:
-                yield _Entry((), refusal=f"the folder holds more than {MOST_ENTRIES * 10} files; the rest was not looked at")
+            if seen > MOST_FILES:
+                yield _Entry((top.name, ""), refusal=f"there are more than {MOST_FILES} files; the rest was not looked at")
                 return
-            mode = child.stat(follow_symlinks=False).st_mode
-            if stat.S_ISLNK(mode):
-                yield _Entry(parts, refusal="it is a symbolic link; only the files themselves are read")
-            elif stat.S_ISDIR(mode):
-                if path.resolve() not in leave_out:
-                    folders.append(path)
-                    yield _Entry((*parts, ""))      # a student with an empty folder is a student
-            elif stat.S_ISREG(mode):
-                yield _sized(_Entry(parts, path), child.stat(follow_symlinks=False).st_size)
-            else:
-                yield _Entry(parts, refusal="it is not a plain file")
+            if not entry.parts[-1]:
+                folders.append(root.joinpath(*entry.parts[:-1]))
+            yield entry
+
+
+def _listed(root: Path, folder: Path, leave_out: set[Path]) -> Iterator[_Entry]:
+    """What lies in a folder; a folder's own entry ends in an empty part."""
+    try:
+        with os.scandir(folder) as listing:
+            children = sorted(listing, key=lambda child: child.name)
+    except OSError as error:
+        yield _Entry(folder.relative_to(root).parts or ("",), refusal=f"it cannot be read ({error.strerror})")
+        return
+    for child in children:
+        path, parts = Path(child.path), Path(child.path).relative_to(root).parts
+        if _IGNORED.match(child.name):
+            continue
+        status = child.stat(follow_symlinks=False)
+        if stat.S_ISLNK(status.st_mode):
+            yield _Entry(parts, refusal="it is a symbolic link; only the files themselves are read")
+        elif stat.S_ISDIR(status.st_mode):
+            if path.resolve() not in leave_out:
+                yield _Entry((*parts, ""))      # a student with an empty folder is a student
+        elif stat.S_ISREG(status.st_mode):
+            yield _sized(_Entry(parts, path), status.st_size)
+        else:
+            yield _Entry(parts, refusal="it is not a plain file")
 
 
 def _sized(entry: _Entry, size: int) -> _Entry:
@@ -159,8 +174,16 @@ def _sized(entry: _Entry, size: int) -> _Entry:
 
 
 def _too_large(size: int) -> str:
-    return (f"it has {size / 1e6:.0f} MB, and {MOST_NOTEBOOK_BYTES / 1e6:.0f} MB is the most that is read: clear its outputs "
-            "and hand it in again")
+    has = f"it has {size / 1e6:.0f} MB, and " if size > MOST_NOTEBOOK_BYTES else "it is larger than it says, and "
+    return f"{has}{MOST_NOTEBOOK_BYTES / 1e6:.0f} MB is the most that is read: clear its outputs and hand it in again"
+
+
+@dataclass
+class _Allowance:
+    """What may still be unpacked for one student."""
+
+    bytes: int = field(default_factory=lambda: MOST_UNPACKED_BYTES)
+    files: int = field(default_factory=lambda: MOST_FILES)
 
 
 class _Unpacker:
@@ -169,61 +192,71 @@ class _Unpacker:
     def __init__(self, scratch: Path):
         self.scratch, self.count = scratch, 0
 
-    def unpack(self, archive: Path, parents: tuple[str, ...], *, depth: int) -> Iterator[_Entry]:
-        """The notebooks of an archive and of the archives inside, below `parents`."""
-        budget = MOST_UNPACKED_BYTES[min(depth, 1)]
+    def unpack(self, archive: Path, parents: tuple[str, ...] = (), *, depth: int = 0,
+               allowance: _Allowance | None = None) -> Iterator[_Entry]:
+        """The notebooks of an archive and of the archives inside, below `parents`.
+
+        With an `allowance` it is one student's archive; without, a class's, and each student in it has one.
+        """
+        allowances: dict[str, _Allowance] = {}
         try:
             with zipfile.ZipFile(archive) as opened:
-                members = opened.infolist()
-                if len(members) > MOST_ENTRIES:
-                    yield _Entry((*parents, archive.name),
-                                 refusal=f"the archive holds {len(members)} files; {MOST_ENTRIES} is the most that is looked at")
-                    members = members[:MOST_ENTRIES]
-                for member in members:
-                    parts = (*parents, *PurePosixPath(member.filename.replace("\\", "/")).parts)
-                    name = parts[-1] if len(parts) > len(parents) else ""
-                    if any(_IGNORED.match(part) and part != ".." for part in parts[len(parents):]):
+                members = [(member, PurePosixPath(member.filename.replace("\\", "/")).parts) for member in opened.infolist()]
+                students = 1 if len({parts[0] for _, parts in members if parts}) == 1 else 0     # below the one folder, or at the top
+                for member, inside in members:
+                    student = inside[students] if len(inside) > students else ""
+                    left = allowance or allowances.setdefault(student, _Allowance())
+                    left.files -= 1
+                    if left.files < 0:
                         continue
-                    refusal = _refusal(member)
-                    if refusal:
-                        yield _Entry((*parents, *(p for p in parts[len(parents):] if p not in ("..", "/"))), refusal=refusal)
-                        continue
-                    if member.is_dir():
-                        yield _Entry((*parts, ""))
-                        continue
-                    kind = PurePosixPath(name).suffix.lower()
-                    if kind not in (".ipynb", ".zip"):
-                        yield _Entry(parts)
-                        continue
-                    limit = min(budget, MOST_NOTEBOOK_BYTES if kind == ".ipynb" else budget)
-                    path = self._write(opened, member, kind, limit)
-                    if path is None:
-                        yield _Entry(parts, refusal=_too_large(max(member.file_size, limit)))
-                        continue
-                    budget -= path.stat().st_size
-                    if kind == ".ipynb":
-                        yield _Entry(parts, path)
-                    elif depth + 1 >= MOST_NESTING:
-                        yield _Entry(parts, refusal="it is an archive in an archive in an archive; it was not opened")
-                    else:
-                        yield from self.unpack(path, (*parts[:-1], name[:-4]), depth=depth + 1)
+                    yield from self._member(opened, member, inside, parents, depth, left)
         except (zipfile.BadZipFile, NotImplementedError, RuntimeError, EOFError, OSError, ValueError, zlib.error,
                 lzma.LZMAError) as error:
             yield _Entry((*parents, archive.name), refusal=f"the archive cannot be read ({error})")
+        if any(left.files < 0 for left in (allowance, *allowances.values()) if left):
+            yield _Entry((*parents, archive.name), refusal=f"it holds more than {MOST_FILES} files of one student; the rest was not looked at")
+
+    def _member(self, opened: zipfile.ZipFile, member: zipfile.ZipInfo, inside: tuple[str, ...], parents: tuple[str, ...], depth: int,
+                left: _Allowance) -> Iterator[_Entry]:
+        """One file of an archive."""
+        if any(_IGNORED.match(part) and part != ".." for part in inside):
+            return
+        parts, refusal = (*parents, *inside), _refusal(member)
+        kind = PurePosixPath(inside[-1] if inside else "").suffix.lower()
+        if refusal:
+            yield _Entry((*parents, *(part for part in inside if part not in ("..", "/"))), refusal=refusal)
+        elif member.is_dir():
+            yield _Entry((*parts, ""))
+        elif kind not in (".ipynb", ".zip"):
+            yield _Entry(parts)
+        elif kind == ".zip" and depth + 1 >= MOST_NESTING:
+            yield _Entry(parts, refusal="it is an archive in an archive in an archive; it was not opened")
+        else:
+            limit = min(left.bytes, MOST_NOTEBOOK_BYTES if kind == ".ipynb" else left.bytes)
+            path = self._write(opened, member, kind, limit)
+            if path is None:
+                yield _Entry(parts, refusal=_too_large(member.file_size) if limit == MOST_NOTEBOOK_BYTES else
+                             f"more than {MOST_UNPACKED_BYTES / 1e6:.0f} MB of one student were to be unpacked")
+                return
+            left.bytes -= path.stat().st_size
+            if kind == ".ipynb":
+                yield _Entry(parts, path)
+            else:
+                yield from self.unpack(path, (*parts[:-1], parts[-1][:-4]), depth=depth + 1, allowance=left)
 
     def _write(self, opened: zipfile.ZipFile, member: zipfile.ZipInfo, kind: str, limit: int) -> Path | None:
         """The member as a file of ours, or `None` when it is longer than `limit`, whatever its header claims."""
         self.count += 1
         self.scratch.mkdir(parents=True, exist_ok=True)
         path = self.scratch / f"{self.count:06d}{kind}"
-        left = limit
+        room = limit
         with opened.open(member) as source, open(path, "wb") as target:
             while piece := source.read(1 << 20):
-                left -= len(piece)
-                if left < 0:
+                room -= len(piece)
+                if room < 0:
                     break
                 target.write(piece)
-        if left < 0:
+        if room < 0:
             path.unlink()
             return None
         return path
@@ -249,7 +282,7 @@ def _open_zips(entries: list[_Entry], unpacker: _Unpacker, chapters: Sequence[st
             continue
         folder, stem = entry.parts[:-1], entry.parts[-1][:-4]
         one = bool(folder or _MOODLE.fullmatch(stem) or _CANVAS.fullmatch(stem) or _before_chapter(stem, chapters))
-        inside = list(unpacker.unpack(entry.path, (), depth=int(one)))
+        inside = list(unpacker.unpack(entry.path, allowance=_Allowance() if one else None))
         if one or not _holds_a_class(inside, chapters):
             top = stem if folder or _from_platform(stem) else _student(f"{stem}.ipynb", False, chapters)[0]
             inside = [_Entry((*folder, top, *e.parts), e.path, e.refusal) for e in inside]

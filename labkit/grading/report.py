@@ -59,9 +59,10 @@ def chapter_section(assignment: Assignment, exercises: Sequence[dict], remarks: 
     parts = [f"<h2>{_text(int(assignment.number))} · {_text(assignment.title)}</h2>", _notes("About the notebook", remarks)]
     for record in exercises:
         kind, sign, words = _STATES[state_of(record)]
+        took = f"{record['seconds']:.1f} s · " if record["source"] else ""
         parts += [f'<section class="exercise {kind}" id="{_text(assignment.name)}-{_text(record["name"])}">',
                   f'<h3><span class="state">{sign}</span> <code>{_text(record["name"])}</code> <span class="state">{words}</span>'
-                  f'<span class="points">{record["earned"]:g} of {record["points"]:g} points</span></h3>']
+                  f'<span class="points">{took}{record["earned"]:g} of {record["points"]:g} points</span></h3>']
         parts += [f"<p>{_text(sentence)}</p>" for sentence in record["diagnosis"]]
         if record["outcome"] == "unsolved":
             parts.append('<p class="soft">The cell still holds the line that raises NotImplementedError.</p>')
@@ -128,7 +129,8 @@ def student_page(row: Row, items: Sequence[Item], sections: str) -> str:
             f'<th scope="col" class="number">points</th></tr></thead><tbody>{"".join(lines)}</tbody></table></div>',
             sections, _written(row, items),
             '<p class="soft">The marks come from the checks of the notebook, run again on other random inputs than those you saw. The '
-            "pictures here show the inputs of the notebook.</p>" if sections else ""]
+            "pictures here show the inputs of the notebook. The seconds are what all calls of your function took together.</p>"
+            if sections else ""]
     return page(f"Feedback for {row.person.name or row.person.student}", "\n".join(part for part in body if part))
 
 

@@ -16,7 +16,7 @@ import tempfile
 import time
 import traceback
 from contextlib import ExitStack
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from functools import lru_cache
 from pathlib import Path
 
@@ -252,11 +252,12 @@ class _Marking:
         return verdict, stopped, answer.needs
 
     def _judge(self, sandbox: Sandbox, exercise: Exercise, cells: tuple[int, ...], seed: int) -> tuple[Verdict, str]:
-        """A verdict, and how the sandbox ended the answer, if it did."""
+        """A verdict, with the time that the calls took, and how the sandbox ended the answer, if it did."""
         if time.monotonic() > self.deadline:
             return self._wrong(exercise, "TimeLimit", f"The {SUBMISSION_SECONDS / 60:g} minutes for a submission were used up by "
                                "other exercises; this one was not tried."), ""
         stopped: list[str] = []
+        seconds = 0.0
         with ExitStack() as stack:
             try:
                 sandbox.cells = tuple(self.extracted.cells[i] for i in cells)
@@ -265,16 +266,19 @@ class _Marking:
                 raise _GraderFailure(f"{type(error).__name__}: {error}") from error
 
             def watched(request: Request) -> Reply:
+                nonlocal seconds
                 try:
                     reply = call(request)
                 except Exception as error:
                     raise _GraderFailure(f"{type(error).__name__}: {error}") from error
+                seconds += reply.seconds
                 if reply.problem and reply.problem.kind in _STOPPED:
                     stopped.append(reply.problem.kind)
                 return reply
 
             try:
-                return exercise.judge(watched, seed=seed), stopped[0] if stopped else ""
+                verdict = exercise.judge(watched, seed=seed)
+                return replace(verdict, seconds=seconds), stopped[0] if stopped else ""
             except (_GraderFailure, KeyboardInterrupt):
                 raise
             except Exception as error:      # a value so strange that the check itself stumbles over it earns nothing
