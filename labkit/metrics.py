@@ -8,6 +8,7 @@ Metrics of two pictures take both by position, `metric(image, reference)`, and r
 | same structure         | `ssim`, `ms_ssim`, `fsim`, `haarpsi`, `vif` (1 is best), `gmsd` (0 is best)                |
 | as seen by a person    | `flip` (0 is best); learnt: `lpips`, `dists` (0 is best), which need pretrained weights    |
 | same patches anywhere  | `patch_transport_cost` (0 is best)                                                         |
+| same features anywhere | `single_image_distance` (0 is best)                                                        |
 | sets, or one picture   | `frechet_distance` of features (0 is best), `pixel_diversity`, `total_variation`           |
 """
 
@@ -24,6 +25,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from labkit.features import random_features
 from labkit.operators import gradient
 from labkit.patches import patch_positions, squared_distances
 from labkit.runtime import generator
@@ -428,6 +430,39 @@ def _semi_dual(cost: Tensor, *, steps: int) -> Tensor:
         ascent = 1 - torch.bincount(chosen, minlength=targets) * (targets / number)
         beta = beta + (1 - step / steps) * largest_step * ascent
     return best.clamp(min=0)
+
+
+def single_image_distance(image: Tensor, reference: Tensor, *, features: str = "random", seed: int = 0) -> Tensor:
+    """Do two pictures have the same local features, equally often? The mean over scales of their Fréchet distances.
+
+    What SIFID is for features of Inception, this is for features that need no download. Pictures of a texture and of
+    its resynthesis come near 0; a blurred one does not, whatever its PSNR.
+
+    Parameters
+    ----------
+    image, reference : (C, H, W), as many channels; their sizes may differ, both at least 7 × 7.
+    features : `"random"`, the rectified random filters of `labkit.features.random_features`.
+    seed : of the filters. Compare only values with the same one.
+
+    Returns
+    -------
+    0-d tensor.
+
+    References
+    ----------
+    Shaham, Dekel, Michaeli, "SinGAN", ICCV 2019 (SIFID); Ustyuzhaninov et al., ICLR 2017 (random filters).
+    """
+    validate_image(image, batch=False)
+    validate_image(reference, name="reference", batch=False)
+    validate_choice(features, name="features", choices=("random",))
+    if image.shape[0] != reference.shape[0]:
+        raise ValueError(f"image is {describe(image)} and reference is {describe(reference)}; expected as many channels")
+    scales = [[level.flatten(1).T for level in random_features(picture, seed=seed)] for picture in (image, reference)]
+    distances = [frechet_distance(a, b) for a, b in zip(*scales) if min(len(a), len(b)) > 1]
+    if not distances:
+        raise ValueError(f"image is {describe(image)} and reference is {describe(reference)}; expected more than one window of "
+                         "7 × 7 pixels in each")
+    return torch.stack(distances).mean()
 
 
 def pixel_diversity(images: Tensor, *, reference: Tensor | None = None) -> Tensor:

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import torch
 
-from labkit import images, metrics, patches
+from labkit import features, filtering, images, metrics, patches
 from labkit.runtime import generator
 
 PAIRED = [metrics.mse, metrics.rmse, metrics.psnr, metrics.ssim, metrics.ms_ssim, metrics.gmsd, metrics.fsim,
@@ -418,3 +418,34 @@ def test_arguments_are_not_written_into():
         call(metric, image, reference)
     metrics.patch_transport_cost(image, reference, patch_size=3, stride=3, steps=2)
     assert torch.equal(image, copies[0]) and torch.equal(reference, copies[1])
+
+
+# --- random features ------------------------------------------------------------------------------------------------
+
+def test_random_features_of_a_texture_know_it_again_and_notice_blur():
+    pebbles, tiles = (images.load(name, size=96) for name in ("pebbles", "tiles"))
+    left, right = pebbles[..., :48], pebbles[..., 48:]
+    blurred = filtering.gaussian_filter(left, sigma=1.5)
+    same = metrics.single_image_distance(left, right)
+    assert 3 * same < metrics.single_image_distance(blurred, right)
+    assert 3 * same < metrics.single_image_distance(tiles[..., :48], right)
+
+
+def test_single_image_distance_is_zero_for_the_same_picture_and_symmetric():
+    picture, other = images.load("tiles", size=40), images.load("sand", size=48)
+    assert metrics.single_image_distance(picture, picture) < 1e-6
+    torch.testing.assert_close(metrics.single_image_distance(picture, other), metrics.single_image_distance(other, picture))
+
+
+def test_random_features_have_the_asked_shapes_and_depend_on_the_seed_alone():
+    picture = torch.rand(3, 30, 20, generator=torch.Generator().manual_seed(0))
+    found = features.random_features(picture, levels=4, filters=8)
+    assert [tuple(f.shape) for f in found] == [(8, 24, 14), (8, 9, 4)]      # 15×10 still holds a filter, 8×5 does not
+    assert torch.equal(found[0], features.random_features(picture, filters=8)[0])
+    assert not torch.equal(found[0], features.random_features(picture, filters=8, seed=1)[0])
+
+
+@pytest.mark.parametrize("wrong", [dict(filters=2), dict(patch_size=21), dict(levels=0)])
+def test_random_features_refuse_what_does_not_fit(wrong):
+    with pytest.raises(ValueError, match=next(iter(wrong))):
+        features.random_features(torch.zeros(3, 30, 20), **wrong)
