@@ -8,8 +8,8 @@ import importlib
 
 __version__ = "0.1.0"
 
-_MODULES = ("checks", "figures", "filtering", "images", "metrics", "operators", "patches", "pyramids", "restoration",
-            "results", "runtime", "textures", "widgets")
+_MODULES = ("checks", "features", "figures", "filtering", "images", "metrics", "operators", "patches", "patchmatch", "pyramids",
+            "restoration", "results", "runtime", "textures", "widgets")
 
 
 def __getattr__(name: str):

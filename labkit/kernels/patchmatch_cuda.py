@@ -1,0 +1,302 @@
+"""PatchMatch on the GPU; the same functions on the same arrays as `patchmatch_cpu`, where they are described.
+
+Parallel: one thread for every patch (voting: for every pixel), in blocks of 128. Jump flooding reads one field and writes
+another; red-black writes one colour while it reads the other; the sequential scan starts one kernel for every
+anti-diagonal of patches, H' + W' of them a frame, so it is there for its result rather than for speed. Shared: pictures
+are only read, and neighbouring threads read neighbouring patches through the caches. Random numbers are the same hash
+as on the CPU. Nothing is allocated.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+from numba import cuda
+
+BLOCK = 128
+
+
+@cuda.jit(device=True)
+def _distance(image, exemplar, weights, weighted, depth, side, channels, absolute, t, y, x, s, v, u, bound):
+    total = bound - bound       # a zero of the picture's type: a literal would turn the sums into double precision
+    for a in range(depth):
+        for b in range(side):
+            for j in range(side * channels):
+                difference = image[t + a, y + b, x * channels + j] - exemplar[s + a, v + b, u * channels + j]
+                if absolute:
+                    difference = abs(difference)
+                else:
+                    difference = difference * difference
+                if weighted:
+                    difference *= weights[t + a, y + b, x * channels + j]
+                total += difference
+            if total > bound:
+                return total
+    return total
+
+
+@cuda.jit(device=True)
+def _consider(image, exemplar, weights, weighted, valid, prices, priced, field, distance, depth, side, channels, absolute, t, y, x, s, v, u):
+    sheets, rows, columns = valid.shape
+    if s < 0 or v < 0 or u < 0 or s >= sheets or v >= rows or u >= columns or valid[s, v, u] == 0:
+        return
+    k = distance.shape[0]
+    for i in range(k):
+        if field[i, 2, t, y, x] == u and field[i, 1, t, y, x] == v and field[i, 0, t, y, x] == s:
+            return
+    farthest = distance[k - 1, t, y, x]
+    bound = farthest
+    if priced:
+        bound = (farthest - prices[1, s, v, u]) / prices[0, s, v, u]
+    found = _distance(image, exemplar, weights, weighted, depth, side, channels, absolute, t, y, x, s, v, u, bound)
+    if priced:
+        found = prices[0, s, v, u] * found + prices[1, s, v, u]
+    if not found < farthest:
+        return
+    place = k - 1
+    while place > 0 and distance[place - 1, t, y, x] > found:
+        distance[place, t, y, x] = distance[place - 1, t, y, x]
+        for axis in range(3):
+            field[place, axis, t, y, x] = field[place - 1, axis, t, y, x]
+        place -= 1
+    distance[place, t, y, x] = found
+    field[place, 0, t, y, x] = s
+    field[place, 1, t, y, x] = v
+    field[place, 2, t, y, x] = u
+
+
+@cuda.jit(device=True)
+def _hash(key, counter):
+    z = np.uint64(key) + np.uint64(counter) * np.uint64(0x9E3779B97F4A7C15)
+    z = (z ^ (z >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
+    z = (z ^ (z >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
+    return z ^ (z >> np.uint64(31))
+
+
+@cuda.jit(device=True)
+def _draw(bits, centre, radius, size):
+    low = centre - radius if centre > radius else 0
+    high = centre + radius if centre + radius < size - 1 else size - 1
+    return low + np.int64((bits * np.uint64(high - low + 1)) >> np.uint64(32))
+
+
+@cuda.jit(device=True)
+def _search(image, exemplar, weights, weighted, valid, prices, priced, field, distance, depth, side, channels, absolute, t, y, x, radius, key):
+    k, frames, height, width = distance.shape
+    sheets, rows, columns = valid.shape
+    counter = ((t * height + y) * width + x) * k * 128
+    for i in range(k):
+        s, v, u = field[i, 0, t, y, x], field[i, 1, t, y, x], field[i, 2, t, y, x]
+        reach = radius
+        while reach >= 1:
+            bits = _hash(key, counter)
+            row = _draw(bits & np.uint64(0xFFFFFFFF), v, reach, rows)
+            column = _draw(bits >> np.uint64(32), u, reach, columns)
+            sheet = np.int64(0)
+            if sheets > 1:
+                sheet = _draw(_hash(key, counter + 1) >> np.uint64(32), s, reach, sheets)
+            _consider(image, exemplar, weights, weighted, valid, prices, priced, field, distance, depth, side, channels, absolute,
+                      t, y, x, sheet, row, column)
+            counter += 2
+            reach //= 2
+
+
+@cuda.jit(device=True)
+def _propagate(image, exemplar, weights, weighted, valid, prices, priced, active, source, field, distance, depth, side, channels, absolute,
+               t, y, x, way, axis):
+    k, frames, height, width = distance.shape
+    dt, dy, dx = 0, 0, 0
+    if axis == 0:
+        dt = way
+    elif axis == 1:
+        dy = way
+    else:
+        dx = way
+    a, b, c = t - dt, y - dy, x - dx
+    if a < 0 or b < 0 or c < 0 or a >= frames or b >= height or c >= width or active[a, b, c] == 0:
+        return
+    for i in range(k):
+        _consider(image, exemplar, weights, weighted, valid, prices, priced, field, distance, depth, side, channels, absolute, t, y, x,
+                  source[i, 0, a, b, c] + dt, source[i, 1, a, b, c] + dy, source[i, 2, a, b, c] + dx)
+
+
+@cuda.jit
+def _sequential(image, exemplar, weights, weighted, valid, prices, priced, active, field, distance, depth, side, channels, absolute, step,
+                radius, key, frame, diagonal):
+    k, frames, height, width = distance.shape
+    row = cuda.grid(1)
+    column = diagonal - row
+    if row >= height or column < 0 or column >= width:
+        return
+    t = frame if step > 0 else frames - 1 - frame
+    y = row if step > 0 else height - 1 - row
+    x = column if step > 0 else width - 1 - column
+    if active[t, y, x] == 0:
+        return
+    for n in range(3):
+        _propagate(image, exemplar, weights, weighted, valid, prices, priced, active, field, field, distance, depth, side, channels, absolute,
+                   t, y, x, step, 2 - n)
+    _search(image, exemplar, weights, weighted, valid, prices, priced, field, distance, depth, side, channels, absolute, t, y, x, radius, key)
+
+
+@cuda.jit
+def _jump_flooding(image, exemplar, weights, weighted, valid, prices, priced, active, source, source_distance, field, distance, depth, side,
+                   channels, absolute, step):
+    k, frames, height, width = distance.shape
+    number = cuda.grid(1)
+    if number >= frames * height * width:
+        return
+    t, y, x = number // (height * width), number // width % height, number % width
+    for i in range(k):
+        distance[i, t, y, x] = source_distance[i, t, y, x]
+        for axis in range(3):
+            field[i, axis, t, y, x] = source[i, axis, t, y, x]
+    if active[t, y, x] != 0:
+        for n in range(6):
+            _propagate(image, exemplar, weights, weighted, valid, prices, priced, active, source, field, distance, depth, side, channels,
+                       absolute, t, y, x, -step if n < 3 else step, 2 - n % 3)
+
+
+@cuda.jit
+def _red_black(image, exemplar, weights, weighted, valid, prices, priced, active, field, distance, depth, side, channels, absolute, step, color):
+    k, frames, height, width = distance.shape
+    number = cuda.grid(1)
+    if number >= frames * height * width:
+        return
+    t, y, x = number // (height * width), number // width % height, number % width
+    if active[t, y, x] != 0 and (t + y + x) % 2 == color:
+        for n in range(6):
+            _propagate(image, exemplar, weights, weighted, valid, prices, priced, active, field, field, distance, depth, side, channels,
+                       absolute, t, y, x, -step if n < 3 else step, 2 - n % 3)
+
+
+@cuda.jit
+def _random_search(image, exemplar, weights, weighted, valid, prices, priced, active, field, distance, depth, side, channels, absolute, radius,
+                   key):
+    k, frames, height, width = distance.shape
+    number = cuda.grid(1)
+    if number >= frames * height * width:
+        return
+    t, y, x = number // (height * width), number // width % height, number % width
+    if active[t, y, x] != 0:
+        _search(image, exemplar, weights, weighted, valid, prices, priced, field, distance, depth, side, channels, absolute, t, y, x, radius, key)
+
+
+@cuda.jit
+def _distances(image, exemplar, weights, weighted, prices, priced, active, field, distance, depth, side, channels, absolute, infinity):
+    k, frames, height, width = distance.shape
+    number = cuda.grid(1)
+    if number >= frames * height * width:
+        return
+    t, y, x = number // (height * width), number // width % height, number % width
+    if active[t, y, x] != 0:
+        for i in range(k):
+            total = infinity - infinity
+            for a in range(depth):
+                for b in range(side):
+                    for j in range(side * channels):
+                        difference = (image[t + a, y + b, x * channels + j]
+                                      - exemplar[field[i, 0, t, y, x] + a, field[i, 1, t, y, x] + b,
+                                                 field[i, 2, t, y, x] * channels + j])
+                        if absolute:
+                            difference = abs(difference)
+                        else:
+                            difference = difference * difference
+                        if weighted:
+                            difference *= weights[t + a, y + b, x * channels + j]
+                        total += difference
+            if priced:
+                total = (prices[0, field[i, 0, t, y, x], field[i, 1, t, y, x], field[i, 2, t, y, x]] * total
+                         + prices[1, field[i, 0, t, y, x], field[i, 1, t, y, x], field[i, 2, t, y, x]])
+            distance[i, t, y, x] = total
+
+
+@cuda.jit
+def _vote(exemplar, field, weights, weighted, wanted, out, depth, side, channels, one):
+    k, axes, frames, height, width = field.shape
+    total_frames, total_height, total_width = wanted.shape
+    number = cuda.grid(1)
+    if number >= total_frames * total_height * total_width:
+        return
+    t, y, x = number // (total_height * total_width), number // total_width % total_height, number % total_width
+    if wanted[t, y, x] == 0:
+        return
+    for j in range(channels):
+        out[t, y, x * channels + j] = 0
+    total = one - one
+    for a in range(depth):
+        for b in range(side):
+            for c in range(side):
+                p, q, r = t - a, y - b, x - c
+                if p < 0 or q < 0 or r < 0 or p >= frames or q >= height or r >= width:
+                    continue
+                for i in range(k):
+                    weight = one
+                    if weighted:
+                        weight = weights[i, p, q, r]
+                    u = (field[i, 2, p, q, r] + c) * channels
+                    for j in range(channels):
+                        out[t, y, x * channels + j] += weight * exemplar[field[i, 0, p, q, r] + a, field[i, 1, p, q, r] + b, u + j]
+                    total += weight
+    for j in range(channels):
+        out[t, y, x * channels + j] /= total
+
+
+def distances(image, exemplar, weights, prices, active, field, distance, depth, side, absolute) -> None:
+    """As `patchmatch_cpu.distances`."""
+    channels = _channels(image, active, side)
+    _distances[_grid(active), BLOCK](image, exemplar, *_weighted(weights, image), *_priced(prices, distance), active, field, distance, depth,
+                                     side, channels, absolute, np.dtype(distance.dtype).type(0))
+
+
+def sequential(image, exemplar, weights, valid, prices, active, field, distance, depth, side, absolute, step, radius, key) -> None:
+    """As `patchmatch_cpu.sequential`."""
+    frames, height, width = active.shape
+    channels = _channels(image, active, side)
+    for frame in range(frames):
+        for diagonal in range(height + width - 1):
+            _sequential[-(-height // BLOCK), BLOCK](image, exemplar, *_weighted(weights, image), valid, *_priced(prices, distance), active, field, distance,
+                                                    depth, side, channels, absolute, step, radius, key, frame, diagonal)
+
+
+def jump_flooding(image, exemplar, weights, valid, prices, active, source, source_distance, field, distance, depth, side, absolute,
+                  step) -> None:
+    """As `patchmatch_cpu.jump_flooding`."""
+    _jump_flooding[_grid(active), BLOCK](image, exemplar, *_weighted(weights, image), valid, *_priced(prices, distance), active, source, source_distance,
+                                         field, distance, depth, side, _channels(image, active, side), absolute, step)
+
+
+def red_black(image, exemplar, weights, valid, prices, active, field, distance, depth, side, absolute, step, color) -> None:
+    """As `patchmatch_cpu.red_black`."""
+    _red_black[_grid(active), BLOCK](image, exemplar, *_weighted(weights, image), valid, *_priced(prices, distance), active, field, distance, depth, side,
+                                     _channels(image, active, side), absolute, step, color)
+
+
+def random_search(image, exemplar, weights, valid, prices, active, field, distance, depth, side, absolute, radius, key) -> None:
+    """As `patchmatch_cpu.random_search`."""
+    _random_search[_grid(active), BLOCK](image, exemplar, *_weighted(weights, image), valid, *_priced(prices, distance), active, field, distance, depth, side,
+                                         _channels(image, active, side), absolute, radius, key)
+
+
+def vote(exemplar, field, weights, wanted, out, depth, side, channels) -> None:
+    """As `patchmatch_cpu.vote`."""
+    one = np.dtype(out.dtype).type(1)
+    weighted = weights is not None
+    weights = weights if weighted else out.reshape(1, *out.shape)   # never read, but it needs that many axes
+    _vote[_grid(wanted), BLOCK](exemplar, field, weights, weighted, wanted, out, depth, side, channels, one)
+
+
+def _weighted(weights, image) -> tuple:
+    """The weights, and whether there are any: something has to be handed over in any case."""
+    return (image, False) if weights is None else (weights, True)
+
+
+def _priced(prices, distance) -> tuple:
+    return (distance, False) if prices is None else (prices, True)
+
+
+def _grid(places) -> int:
+    return -(-places.size // BLOCK)
+
+
+def _channels(image, active, side) -> int:
+    return image.shape[2] // (active.shape[2] + side - 1)

@@ -1,0 +1,256 @@
+"""Filling holes so that every patch there looks like a known one: the multi-scale patch energy.
+
+With M the hole, the energy is E(u, ψ) = Σ ‖p_u(x) − p_u(ψ(x))‖² over the patches x that touch M, with matches ψ(x) among
+those that do not. Two steps lower it in turn: find the matches (PatchMatch), and replace the pixels of the hole by the
+mean of what the matches say about them (voting). From coarse to fine, since at a coarse scale a patch sees across the
+hole; between scales the matches are carried over, not the blurred pixels.
+
+References
+----------
+Wexler, Shechtman, Irani, "Space-Time Completion of Video", PAMI 2007. Newson, Almansa, Fradet, Gousseau, Pérez, "Video
+Inpainting of Complex Scenes", SIAM J. Imaging Sciences 2014, and "Non-Local Patch-Based Image Inpainting", IPOL 2017.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import replace
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from labkit.kernels import available
+from labkit.patchmatch.fields import channels_last, draw, nearest_coarse, vote
+from labkit.patchmatch.reference import hashed
+from labkit.patchmatch.search import METRICS, Problem, features
+from labkit.pyramids import coarse_size, downsample
+from labkit.validation import describe, validate_choice, validate_image, validate_integer, validate_mask
+
+SEARCHES = 2            # iterations of PatchMatch, forwards and backwards, before each vote
+STILL = 1e-3            # mean change of a pixel of the hole below which a scale is finished, a quarter of a grey level of 256
+FEWEST_PATCHES = 32     # known patches that the coarsest scale must have
+
+# How sharply matches are weighed by their distance, tried on photographs and textures: soft votes join structures, sharp
+# ones keep texture, so votes sharpen by a factor each round, and start sharper at the two finest scales.
+SHARP, SHARPEN, SHARPEST = 0.3, 0.8, 0.2
+CONFIDENCE, DEEPEST = 2.0, 20.0
+
+
+def inpaint(image: Tensor, mask: Tensor, *, patch_size: int = 7, levels: int | None = None, iterations: int = 10,
+            metric: str = "l2", seed: int = 0) -> Tensor:
+    """Fill the missing pixels of an image with patches of the rest.
+
+    Parameters
+    ----------
+    image : (C, H, W) in [0, 1]; values under the mask have no influence.
+    mask : bool (1, H, W), `True` where pixels are missing.
+    patch_size : side of a patch, in pixels; larger ones copy larger structures.
+    levels : number of scales, each half the size of the next; `None` takes as many as bring the hole down to the size of
+        a patch.
+    iterations : most rounds of search and vote at each scale; fewer when nothing changes any more.
+    metric : of the patches, as in `patchmatch`; `"gradient"` tells textures of the same colour apart.
+    seed : of the random search.
+
+    Returns
+    -------
+    Tensor of the shape, dtype and device of `image`; known pixels are returned as they were, to the bit.
+
+    Raises
+    ------
+    ValueError : sizes that do not fit, or a mask that leaves too few whole patches to copy from.
+    """
+    validate_image(image, batch=False)
+    validate_mask(mask, image)
+    return _filled(image[None], mask, 1, patch_size, levels, iterations, metric, seed)[0]
+
+
+def inpaint_video(video: Tensor, mask: Tensor, *, patch_size: int = 5, patch_depth: int = 3, levels: int | None = None,
+                  iterations: int = 10, metric: str = "l2", seed: int = 0) -> Tensor:
+    """Fill the missing pixels of a video with blocks of the rest, so that motion goes on as well.
+
+    Parameters
+    ----------
+    video : (T, C, H, W) in [0, 1].
+    mask : bool (T, 1, H, W), `True` where pixels are missing.
+    patch_size, patch_depth : side of a patch in pixels, and its length in frames.
+    levels, iterations, metric, seed : as in `inpaint`; scales halve height and width, not time.
+
+    Returns
+    -------
+    Tensor of the shape, dtype and device of `video`; known pixels are returned as they were, to the bit.
+
+    Raises
+    ------
+    ValueError : as `inpaint`.
+    """
+    if not isinstance(video, Tensor) or video.ndim != 4:
+        raise ValueError(f"video is {describe(video)}; expected a floating-point tensor (T, C, H, W)")
+    validate_image(video, name="video")
+    frames, _, height, width = video.shape
+    if not isinstance(mask, Tensor) or mask.dtype != torch.bool or tuple(mask.shape) != (frames, 1, height, width):
+        raise ValueError(f"mask is {describe(mask)}; expected a boolean tensor ({frames}, 1, {height}, {width}), True where "
+                         "pixels are missing")
+    return _filled(video, mask[:, 0], patch_depth, patch_size, levels, iterations, metric, seed)
+
+
+def _filled(video: Tensor, hole: Tensor, depth: int, side: int, levels: int | None, iterations: int, metric: str,
+            seed: int) -> Tensor:
+    """The video with its hole (T, H, W) filled."""
+    validate_integer(side, name="patch_size", minimum=1, maximum=min(video.shape[-2:]))
+    validate_integer(depth, name="patch_depth", minimum=1, maximum=len(video))
+    validate_integer(iterations, name="iterations", minimum=1)
+    validate_integer(seed, name="seed", minimum=0)
+    validate_choice(metric, name="metric", choices=METRICS)
+    if levels is not None:
+        validate_integer(levels, name="levels", minimum=1)
+    hole = hole.to(video.device)
+    if not hole.any():
+        return video.clone()
+    working = (video if video.dtype == torch.float64 else video.float()).detach()
+    patch = (depth, side, side)
+    scales = _scales(torch.where(hole[:, None], 0, working), hole, patch, levels)
+    field = None
+    for number, (picture, missing) in reversed(list(enumerate(scales))):
+        coarse, picture = picture.shape[-2:] if field is None else coarse, channels_last(picture)
+        problem = _problem(picture, missing, patch, metric)
+        if field is None:
+            field = _peel(problem, picture, missing, metric, seed)
+        else:
+            field = _carried_over(field, problem, coarse, seed)
+        coarse = picture.shape[1:3]
+        softness = 1.0 if number > 1 else SHARP
+        field = _alternate(problem, picture, missing, field, metric, iterations, softness, hashed(seed, number))
+    return torch.where(hole[:, None], picture.movedim(-1, 1).to(video.dtype), video)
+
+
+def _scales(video: Tensor, hole: Tensor, patch: tuple[int, int, int], levels: int | None) -> list[tuple[Tensor, Tensor]]:
+    """(video, hole) from fine to coarse. A coarse pixel is the mean of the known ones, and missing where most are."""
+    scales, wanted = [(video, hole)], levels or _levels(hole, patch[1])
+    while len(scales) < wanted:
+        video, hole = scales[-1]
+        if coarse_size(*video.shape[-2:], ratio=2) == tuple(video.shape[-2:]):
+            break
+        known = downsample((~hole[:, None]).to(video), ratio=2)
+        video, hole = downsample(video, ratio=2) / known.clamp(min=1e-3), known[:, 0] < 0.5
+        video = torch.where(hole[:, None], 0, video)
+        if min(video.shape[-2:]) < patch[1] or int((~_touched(hole, patch)).sum()) < FEWEST_PATCHES or not hole.any():
+            break
+        scales.append((video, hole))
+    if _touched(scales[0][1], patch).all():
+        frames, _, height, width = video.shape
+        raise ValueError(f"mask leaves no whole patch of {patch[0]}×{patch[1]}×{patch[2]} (frames, rows, columns) in {frames} × "
+                         f"{height}×{width} pixels; expected at least one to copy from")
+    return scales
+
+
+def _levels(hole: Tensor, side: int) -> int:
+    """How many halvings make the widest place of the hole as wide as a patch, and one."""
+    from scipy.ndimage import distance_transform_edt
+
+    radius = max(float(distance_transform_edt(frame.numpy()).max()) for frame in hole.cpu())
+    return 1 + max(0, math.ceil(math.log2(2 * radius / side)))
+
+
+def _touched(places: Tensor, patch: tuple[int, int, int]) -> Tensor:
+    """Which patches hold one of these pixels: (T, H, W) to (T', H', W')."""
+    return F.max_pool3d(places[None, None].float(), patch, stride=1)[0, 0] > 0
+
+
+def _problem(picture: Tensor, missing: Tensor, patch: tuple[int, int, int], metric: str) -> Problem:
+    """Match the patches that touch the hole with those that do not."""
+    touched = _touched(missing, patch)
+    seen = _features(picture, metric)
+    return Problem(seen, seen.clone(), (~touched).contiguous(), touched.contiguous(), patch[0], patch[1],
+                   metric == "l1", method="kernel" if available() else "reference")
+
+
+def _features(picture: Tensor, metric: str) -> Tensor:
+    """Features of a picture with channels last; for the plain metrics the picture itself, not a copy."""
+    return channels_last(features(picture.movedim(-1, 1), metric))
+
+
+def _peel(problem: Problem, picture: Tensor, missing: Tensor, metric: str, seed: int) -> Tensor:
+    """A first filling of the coarsest scale, written into `picture`, from the border of the hole inwards.
+
+    Each round fills the missing pixels that have a known neighbour, by patches that are compared where they are known.
+    """
+    patch, known = (problem.depth, problem.side, problem.side), ~missing
+    field = draw(problem.valid, tuple(problem.active.shape), k=1, seed=seed).to(picture.device)
+    number = 0
+    while not known.all():
+        layer = ~known & (F.max_pool3d(known[None, None].float(), 3, stride=1, padding=1)[0, 0] > 0)
+        share = F.avg_pool3d(known[None, None].to(picture), patch, stride=1)[0, 0]
+        active = (_touched(layer, patch) & (share > 0)).contiguous()    # of the others nothing is known
+        weights = known.to(picture)[..., None].expand(problem.image.shape).contiguous()
+        here = replace(problem, image=_features(picture, metric), active=active, weights=weights)
+        field, distance = _searched(here, field, 2 * SEARCHES, hashed(seed, 1000 + number))
+        votes = share * _likelihood(distance[0] / share.clamp(min=1e-6), active, 1.0)
+        filled = vote(picture, field, layer, depth=problem.depth, side=problem.side, weights=votes[None], method=problem.method)
+        picture[layer] = filled[layer]
+        known, number = known | layer, number + 1
+    return field
+
+
+def _alternate(problem: Problem, picture: Tensor, missing: Tensor, field: Tensor, metric: str, iterations: int,
+               softness: float, seed: int) -> Tensor:
+    """Search and vote in turn at one scale; writes the pixels of the hole into `picture`.
+
+    The votes grow sharper from round to round: at first many patches agree on where structures go on, at last few copy
+    the texture as it is, which their mean would blur.
+    """
+    confidence = _confidence(missing, problem)
+    votes = confidence
+    for number in range(iterations + 1):
+        filled = vote(picture, field, missing, depth=problem.depth, side=problem.side, weights=votes[None],
+                      method=problem.method)[missing]
+        change = float((filled - picture[missing]).abs().mean())
+        picture[missing] = filled
+        if number == iterations or (number > 1 and change < STILL):
+            break
+        problem = replace(problem, image=_features(picture, metric))
+        field, distance = _searched(problem, field, SEARCHES, hashed(seed, number))
+        sharpness = softness * max(SHARPEST, SHARPEN ** (number + 1))
+        votes = (confidence * _likelihood(distance[0], problem.active, sharpness)).clamp(min=torch.finfo(distance.dtype).tiny)
+    return field
+
+
+def _searched(problem: Problem, field: Tensor, iterations: int, seed: int) -> tuple[Tensor, Tensor]:
+    for field, distance in problem.iterate(field, schedule="sequential", iterations=iterations, seed=seed >> 1):
+        pass
+    return field, distance
+
+
+def _likelihood(distance: Tensor, active: Tensor, softness: float) -> Tensor:
+    """How much a match counts for its distance d: exp(−d / 2σ²), with σ² `softness` times the upper quartile of d."""
+    among = distance[active]
+    sigma2 = softness * among.sort().values[(3 * len(among)) // 4].clamp(min=1e-8)
+    return torch.where(active, torch.exp(-distance / (2 * sigma2)), 0).clamp(min=1e-30)
+
+
+def _confidence(missing: Tensor, problem: Problem) -> Tensor:
+    """How much a patch counts for its place: half as much for every pixel that its centre lies deeper in the hole.
+
+    Without it the patches inside, which agree with each other, outvote those at the border, which see known pixels.
+    """
+    from scipy.ndimage import distance_transform_edt
+
+    depth = torch.from_numpy(distance_transform_edt(missing.cpu().numpy())).to(problem.image)
+    for axis, (size, side) in enumerate(zip(problem.active.shape, (problem.depth, problem.side, problem.side))):
+        depth = depth.narrow(axis, side // 2, size)
+    return CONFIDENCE ** -depth.clamp(max=DEEPEST)
+
+
+def _carried_over(field: Tensor, problem: Problem, coarse: tuple[int, int], seed: int) -> Tensor:
+    """The matches of a scale of `coarse` pixels for this one; where they would touch the hole, drawn anew."""
+    fine = problem.image.shape[1:3]
+    (rows, row_rest), (columns, column_rest) = (nearest_coarse(fine[axis], coarse[axis], problem.side, field.device)
+                                                for axis in range(2))
+    found = field[..., rows[:, None], columns].double()
+    for axis, rest in ((0, row_rest[:, None]), (1, column_rest)):
+        moved = (found[:, 1 + axis] + problem.side / 2) * fine[axis] / coarse[axis] + rest - problem.side / 2
+        found[:, 1 + axis] = moved.round().clamp(0, fine[axis] - problem.side)
+    found = found.int()
+    drawn = draw(problem.valid, tuple(problem.active.shape), k=1, seed=seed).to(field.device)
+    allowed = problem.valid[tuple(found[:, axis].long() for axis in range(3))]
+    return torch.where(allowed[:, None], found, drawn).contiguous()
