@@ -16,7 +16,7 @@ import torch
 from torch import Tensor
 
 from labkit import images as _images
-from labkit.validation import describe, validate_image, validate_integer
+from labkit.validation import describe, validate_image, validate_integer, validate_number
 
 if TYPE_CHECKING:
     import matplotlib.figure
@@ -131,6 +131,39 @@ def difference(first: Tensor, second: Tensor, *, gain: float = 1.0) -> Tensor:
     if first.shape != second.shape:
         raise ValueError(f"first is {tuple(first.shape)} and second is {tuple(second.shape)}; expected the same shape")
     return (0.5 + gain * (first - second) / 2).clamp(0, 1)
+
+
+def color_wheel(shift: Tensor, *, largest: float | None = None) -> Tensor:
+    """Colour a field of shifts `(2, H, W)` (rows, columns) for the eye, as an image `(3, H, W)`.
+
+    Grey is no shift, and a longer shift is further from grey: to the right orange, down crimson, to the left blue, up
+    green. To the upper right colours grow lighter, to the lower left darker, so that the eight directions of a compass
+    stay apart for who sees no difference between red and green, or between blue and yellow. The map is linear in CIE
+    L*a*b* (as far as a screen has the colours): equal changes of a shift look about equally large.
+
+    Parameters
+    ----------
+    shift : how far each place is moved, down and to the right, in pixels; whole numbers or floats.
+    largest : the length, in pixels, that has the full colour, as every longer one; `None` takes the longest there is.
+    """
+    if not isinstance(shift, Tensor) or shift.ndim != 3 or shift.shape[0] != 2 or shift.numel() == 0:
+        raise ValueError(f"shift is {describe(shift)}; expected a tensor (2, H, W): rows and columns")
+    if largest is not None:
+        validate_number(largest, name="largest", above=0)
+    shift = shift.detach().float()
+    length = torch.linalg.vector_norm(shift, dim=0)
+    if not bool(torch.isfinite(length).all()):
+        raise ValueError("shift holds NaN or infinite values; expected finite values")
+    full = float(length.max()) if largest is None else largest
+    down, right = shift / length.clamp(min=full or 1.0)
+    return _images.from_lab(torch.stack([60 + 24 * (right - down), 60 * down, 60 * right]))
+
+
+def color_wheel_key(*, size: int = 81) -> Tensor:
+    """The key to `color_wheel`, as an image `(3, size, size)`: no shift in the centre, the largest at each edge."""
+    validate_integer(size, name="size", minimum=3, odd=True)
+    along = torch.linspace(-1, 1, size)
+    return color_wheel(torch.stack(torch.meshgrid(along, along, indexing="ij")), largest=1.0)
 
 
 def _picture_tag(picture: bytes, *, alt: str, width: int | None, sharp: bool = False) -> str:

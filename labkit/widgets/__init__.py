@@ -1,4 +1,4 @@
-"""Things to touch in a notebook: sliders over a function, before and after, a mask brush, weights around a pixel.
+"""Things to touch in a notebook: sliders over a function, before and after, a mask brush, a look into the methods.
 
 They live in JupyterLab 4 and Notebook 7, without a network, by mouse, touch and keyboard. Each of them leaves a still
 picture with its caption and alternative text in the notebook, which stays when no kernel runs.
@@ -6,10 +6,13 @@ picture with its caption and alternative text in the notebook, which stays when 
 The scripts and the style lie beside the Python files; `shared.js` is put in front of every script.
 """
 
+from labkit.widgets.erasing import Eraser, eraser
 from labkit.widgets.explorer import Explorer, explore
+from labkit.widgets.fields import FieldPlayer, MatchExplorer, MatchPictures, field_player, match_explorer
 from labkit.widgets.monitor import TrainingMonitor
 from labkit.widgets.pictures import Brush, Compare, Picture
 from labkit.widgets.weights import WeightsExplorer, weights_explorer
 
-__all__ = ["Brush", "Compare", "Explorer", "Picture", "TrainingMonitor", "WeightsExplorer", "explore",
+__all__ = ["Brush", "Compare", "Eraser", "Explorer", "FieldPlayer", "MatchExplorer", "MatchPictures", "Picture",
+           "TrainingMonitor", "WeightsExplorer", "eraser", "explore", "field_player", "match_explorer",
            "weights_explorer"]

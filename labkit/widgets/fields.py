@@ -1,0 +1,361 @@
+"""PatchMatch to look at: a nearest-neighbour field as it grows, and what the search tries at one patch."""
+
+from __future__ import annotations
+
+import io
+import math
+from typing import TYPE_CHECKING
+
+import anywidget
+import ipywidgets
+import torch
+import traitlets
+from torch import Tensor
+
+from labkit import figures
+from labkit.images import to_bytes, to_pixels
+from labkit.validation import validate_image, validate_integer, validate_number
+from labkit.widgets.pictures import _FOLDER, _STYLE, Picture, _script, _Shown
+from labkit.widgets.still import Still, words
+
+if TYPE_CHECKING:
+    from labkit.patchmatch import Candidate, Match   # otherwise imported where needed: chapters load when first used
+
+_MATCHES = _STYLE + (_FOLDER / "matches.css").read_text(encoding="utf-8")
+TILE = 280    # screen pixels: three tiles and the key stand side by side in a window 1280 wide
+PAIR = 460    # the same for two pictures
+KEY = 81
+STEP = 800    # milliseconds an iteration stands while the player plays
+# marker, colour (Okabe, Ito 2008: apart for every reader) and name of each kind; also in matches.js and matches.css
+MARKS = {"current": ("D", "#ffffff", "match before"), "propagation": ("^", "#56b4e9", "propagation"),
+         "random": ("o", "#e69f00", "random search")}
+
+
+# --- the field, iteration by iteration --------------------------------------------------------------------------------
+
+def field_player(match: Match, *, image: Tensor, exemplar: Tensor, largest: float | None = None,
+                 alt: str = "A nearest-neighbour field, and the image rebuilt from it.",
+                 caption: str = "Each patch of the image has the colour of the direction in which its match lies; the "
+                                "image is rebuilt from the matches by voting.") -> FieldPlayer:
+    """Go through the iterations of PatchMatch: the field in the colours of `figures.color_wheel`, the image from it.
+
+    Parameters
+    ----------
+    match : what `labkit.patchmatch.patchmatch(..., trace=True)` returned; of several matches, the nearest is shown, and
+        transforms are not.
+    image, exemplar : the (C, H, W) images of 1 or 3 channels that it was made from.
+    largest : length of a shift, in pixels, that has the full colour; `None` takes one that 95 % of the last field's
+        shifts do not exceed.
+    alt, caption : one sentence that says what is to be seen, and the sentence under it.
+    """
+    return FieldPlayer(match, image=image, exemplar=exemplar, largest=largest, alt=alt, caption=caption)
+
+
+class Play(anywidget.AnyWidget):
+    """A button that counts `value` up to `last`; unlike the one of ipywidgets it has a name for who cannot see it."""
+
+    _esm = _script("play.js")
+    _css = _MATCHES
+    value = traitlets.Int(0).tag(sync=True)
+    last = traitlets.Int().tag(sync=True)
+    interval = traitlets.Int(help="milliseconds from one value to the next").tag(sync=True)
+
+
+class FieldPlayer(Still, ipywidgets.VBox):
+    """What `field_player` returns.
+
+    Attributes
+    ----------
+    slider : the iteration, 0 for the start; set its `value` to move it from Python.
+    field, rebuilt : the `Picture`s of the field and of the image rebuilt from it.
+    largest : the length of a shift that has the full colour, in pixels.
+    """
+
+    def __init__(self, match: Match, *, image: Tensor, exemplar: Tensor, largest: float | None, alt: str, caption: str):
+        from labkit import patchmatch
+
+        fields = _fields_of(match, image, exemplar)
+        if len(fields) < 2:
+            raise ValueError("match holds no fields of its iterations; expected one made with trace=True")
+        if largest is not None:
+            validate_number(largest, name="largest", above=0)
+        self._history, self._image, self._exemplar = match.history, image, exemplar
+        self._alt, self._caption = alt, caption
+        shifts = [patchmatch.shift_map(nnf) for nnf in fields]
+        self.largest = largest or _usual_length(shifts[-1])
+        self._frames = [(figures.color_wheel(shift, largest=self.largest),
+                         patchmatch.reconstruct(nnf, exemplar, patch_size=match.patch_size))
+                        for nnf, shift in zip(fields, shifts)]
+
+        last = len(fields) - 1
+        self.slider = ipywidgets.IntSlider(value=0, min=0, max=last, description="iteration",
+                                           layout={"width": "min(100%, 400px)"})
+        play = Play(last=last, interval=STEP)
+        ipywidgets.jslink((play, "value"), (self.slider, "value"))
+        field, rebuilt = self._frames[0]
+        scale = zoom(TILE, image)
+        self.field = Picture(field, alt=alt, caption="field", scale=scale, interactive=False)
+        self.rebuilt = Picture(rebuilt, alt=alt, caption="rebuilt by voting", scale=scale, interactive=False)
+        target = Picture(image, alt="The image to rebuild.", caption="the image itself", scale=scale, interactive=False)
+        key = Picture(figures.color_wheel_key(size=KEY), alt=f"Key to the colours. {self._key_words()}", caption="key",
+                      scale=1, interactive=False)
+        tiles = ipywidgets.HBox([self.field, key, self.rebuilt, target], layout={"flex_flow": "row wrap"})
+        tiles.add_class("labkit-tiles")
+        self._told = ipywidgets.HTML()
+        below = ipywidgets.HTML(words(f"{caption} {self._key_words()}".strip()))
+        controls = ipywidgets.HBox([play, self.slider], layout={"flex_flow": "row wrap", "align_items": "center"})
+        super().__init__([controls, tiles, self._told, below])
+        self.add_class("labkit-widget")
+        self.slider.observe(self.redraw, names="value")
+        self.redraw()
+
+    def redraw(self, change: object = None) -> None:
+        """Show the iteration of the slider."""
+        iteration = self.slider.value
+        field, rebuilt = self._frames[iteration]
+        told = self._words(iteration)
+        self.field.show(field, alt=f"{self._alt} (field) {told}")
+        self.rebuilt.show(rebuilt, alt=f"{self._alt} (image rebuilt from the field) {told}")
+        self._told.value = words(told)
+
+    def still(self) -> figures.Figure:
+        last = self.slider.max
+        chosen = sorted({0, min(1, last), min(2, last), last})
+        frames = [self._frames[iteration] for iteration in chosen]
+        titles = [_name(iteration) for iteration in chosen]
+        shown = [*(field for field, _ in frames), *(rebuilt for _, rebuilt in frames), self._image, self._exemplar,
+                 figures.color_wheel_key(size=KEY)]
+        titles += [*(f"rebuilt, {title}" for title in titles), "image", "exemplar", "key to the field"]
+        means = ", ".join(f"{_name(iteration)} {self._history[iteration]:.3g}" for iteration in chosen)
+        return figures.show(shown, titles=titles, alt=self._alt, columns=len(chosen), width=200,
+                            caption=f"{self._caption} {self._key_words()} Mean distance: {means}.")
+
+    def _key_words(self) -> str:
+        away = f"{self.largest:.0f} pixel{'s' if round(self.largest) > 1 else ''}"
+        return f"The key's centre, grey, is a match in the same place; its edge one {away} away or more, on that side."
+
+    def _words(self, iteration: int) -> str:
+        now, start = self._history[iteration], self._history[0]
+        share = f", {100 * now / start:.0f} % of the start's" if iteration and start > 0 else ""
+        return f"{_name(iteration).capitalize()}: mean distance {now:.3g}{share}."
+
+
+# --- what is tried at one patch ---------------------------------------------------------------------------------------
+
+def match_explorer(match: Match, *, image: Tensor, exemplar: Tensor, patch: tuple[int, int] | None = None,
+                   iteration: int | None = None, scale: float | None = None,
+                   alt: str = "An image and an exemplar; a patch of the one is joined to its match in the other.",
+                   caption: str = "The chosen patch, its match after the iteration, and what the iteration "
+                                  "tried.") -> MatchExplorer:
+    """Point at a patch of the image and see its match in the exemplar, and the candidates that an iteration tried.
+
+    The patch follows the pointer or the arrow keys (Shift: ten pixels); a click or Enter fixes it, until Escape.
+
+    Parameters
+    ----------
+    match : what `labkit.patchmatch.patchmatch` returned. With `trace=True` it has a slider over the iterations, and the
+        candidates where `labkit.patchmatch.candidates` knows them: sequential search, one match for a patch.
+    image, exemplar : the (C, H, W) images of 1 or 3 channels that it was made from.
+    patch : (row, column) of the first pixel of the patch chosen at first; `None` takes the middle.
+    iteration : shown at first, 0 for the start; `None` takes the first iteration.
+    scale : screen pixels per pixel, of both pictures; `None` lets the pictures stand side by side.
+    alt, caption : one sentence that says what is to be seen, and the sentence under it.
+    """
+    return MatchExplorer(match, image=image, exemplar=exemplar, patch=patch, iteration=iteration, scale=scale, alt=alt,
+                         caption=caption)
+
+
+class MatchPictures(_Shown):
+    """The two pictures of a `MatchExplorer`: the browser sets the patch, Python answers.
+
+    Attributes
+    ----------
+    row, column : first pixel of the patch. fixed : whether it stays when the pointer moves.
+    answer : what is drawn and told: the patch (`row`, `column`) it is about, `match` as [row, column], `candidates` as
+        a list of {kind, row, column, accepted}, and `words`.
+    """
+
+    _esm = _script("matches.js")
+    _css = _MATCHES
+    data = traitlets.Bytes(help="the image as a PNG file").tag(sync=True)
+    exemplar = traitlets.Bytes(help="the exemplar as a PNG file").tag(sync=True)
+    exemplar_size = traitlets.Tuple(traitlets.Int(), traitlets.Int()).tag(sync=True)
+    patch_size = traitlets.Int().tag(sync=True)
+    row = traitlets.Int().tag(sync=True)
+    column = traitlets.Int().tag(sync=True)
+    fixed = traitlets.Bool(False).tag(sync=True)
+    answer = traitlets.Dict().tag(sync=True)
+
+    def __init__(self, image: Tensor, exemplar: Tensor, *, alt: str, caption: str, scale: float | None,
+                 patch: tuple[int, int], patch_size: int):
+        self._exemplar_image = exemplar
+        super().__init__(image, alt=alt, caption=caption, scale=scale or zoom(PAIR, image, exemplar),
+                         data=to_bytes(image), exemplar=to_bytes(exemplar), exemplar_size=tuple(exemplar.shape[-2:]),
+                         row=patch[0], column=patch[1], patch_size=patch_size)
+
+    def still(self) -> figures.Figure:
+        from matplotlib.figure import Figure
+        from matplotlib.patches import ConnectionPatch, Rectangle
+        from matplotlib.patheffects import withStroke
+
+        side, answer, pictures = self.patch_size, self.answer, (self.image, self._exemplar_image)
+        halo = [withStroke(linewidth=3.5, foreground="black")]
+        height = max(picture.shape[-2] / picture.shape[-1] for picture in pictures)
+        figure = Figure(figsize=(9.5, 4.75 * height + 1), layout="constrained")
+        axes = figure.subplots(1, 2)
+        corners = (answer["row"], answer["column"]), answer["match"]
+        for axis, picture, title, (row, column) in zip(axes, pictures, ("image", "exemplar"), corners):
+            axis.imshow(to_pixels(picture), cmap="gray", vmin=0, vmax=255)
+            axis.add_patch(Rectangle((column - 0.5, row - 0.5), side, side, fill=False, edgecolor="white",
+                                     linewidth=1.5, path_effects=halo))
+            axis.set_title(title)
+            axis.axis("off")
+        ends = [(column - 0.5 + side * right, row - 0.5 + side / 2) for (row, column), right in zip(corners, (1, 0))]
+        figure.add_artist(ConnectionPatch(*ends, "data", "data", axesA=axes[0], axesB=axes[1], color="white",
+                                          path_effects=halo))
+        for one in sorted(answer["candidates"], key=lambda one: one["accepted"]):   # what was taken on top
+            marker, colour, _ = MARKS[one["kind"]]
+            middle = side / 2 - 0.5
+            axes[1].plot(one["column"] + middle, one["row"] + middle, marker, markeredgecolor=colour, path_effects=halo,
+                         markersize=8 if one["accepted"] else 5, markerfacecolor=colour if one["accepted"] else "none")
+        if answer["candidates"]:
+            handles = [axes[1].plot([], [], marker, markerfacecolor="none", markeredgecolor=colour, linestyle="",
+                                    path_effects=halo, label=name)[0] for marker, colour, name in MARKS.values()]
+            figure.legend(handles=handles, loc="outside lower center", ncols=3, title="candidates; filled where taken")
+        file, told = io.BytesIO(), f"{self.caption} {answer['words']}".strip().replace("\n", " ")
+        figure.savefig(file, format="jpeg", dpi=110, facecolor="white")   # photographs: a fifth of a PNG
+        return figures.Figure(figures.figure_html(file.getvalue(), alt=self.alt, caption=told), f"[Figure: {told}]")
+
+
+class MatchExplorer(Still, ipywidgets.VBox):
+    """What `match_explorer` returns.
+
+    Attributes
+    ----------
+    pictures : the `MatchPictures`; set its `row` and `column` to choose a patch from Python.
+    slider : the iteration, 0 for the start.
+    candidates : the `Candidate`s tried at the chosen patch in this iteration, in order.
+    """
+
+    def __init__(self, match: Match, *, image: Tensor, exemplar: Tensor, patch: tuple[int, int] | None,
+                 iteration: int | None, scale: float | None, alt: str, caption: str):
+        self._fields = _fields_of(match, image, exemplar)
+        height, width = self._fields[0].shape[-2:]
+        patch = (height // 2, width // 2) if patch is None else patch
+        for name, value, count in zip(("row", "column"), patch, (height, width)):
+            validate_integer(value, name=f"{name} of patch", minimum=0, maximum=count - 1)
+        last = len(self._fields) - 1
+        iteration = min(1, last) if iteration is None else iteration
+        validate_integer(iteration, name="iteration", minimum=0, maximum=last)
+
+        self._match, self._image, self._exemplar = match, image, exemplar
+        self._traced = last > 0 and match.schedule == "sequential" and match.nnf.ndim == 3
+        self._distances: dict[int, Tensor] = {}
+        self._drawn: tuple[int, int, int] | None = None
+        self.candidates: list[Candidate] = []
+        self.slider = ipywidgets.IntSlider(value=iteration, min=0, max=max(1, last), description="iteration",
+                                           layout={"width": "min(100%, 400px)", "display": None if last else "none"})
+        self.pictures = MatchPictures(image, exemplar, alt=alt, caption=caption, scale=scale, patch=patch,
+                                      patch_size=match.patch_size)
+        super().__init__([self.slider, self.pictures])
+        self.add_class("labkit-widget")
+        self.slider.observe(self.redraw, names="value")
+        self.pictures.observe(self.redraw, names=["row", "column"])
+        self.redraw()
+
+    def redraw(self, change: object = None) -> None:
+        """Find the match and the candidates of the chosen patch, and send them to the browser."""
+        iteration, row, column = self.slider.value, self.pictures.row, self.pictures.column
+        if (iteration, row, column) == self._drawn:   # row and column change together, and each calls
+            return
+        self._drawn = iteration, row, column
+        self.candidates = []
+        if self._traced and iteration > 0:
+            from labkit import patchmatch
+
+            self.candidates = patchmatch.candidates(self._image, self._exemplar, self._match, row=row, column=column,
+                                                    iteration=iteration)
+        self.pictures.answer = {
+            "row": row, "column": column, "match": self._fields[iteration][:, row, column].tolist(),
+            "candidates": [{"kind": one.kind, "row": int(one.row), "column": int(one.column),
+                            "accepted": bool(one.accepted)} for one in self.candidates],
+            "words": self._words()}
+
+    def _distance(self, iteration: int, row: int, column: int) -> float:
+        if iteration not in self._distances:
+            from labkit import patchmatch
+
+            self._distances[iteration] = patchmatch.nnf_distance(self._image, self._exemplar, self._fields[iteration],
+                                                                 patch_size=self._match.patch_size,
+                                                                 metric=self._match.metric)
+        return float(self._distances[iteration][row, column])
+
+    def _words(self) -> str:
+        """What happened at the chosen patch, in sentences, a line each."""
+        iteration, row, column = self._drawn
+        match = self._fields[iteration][:, row, column].tolist()
+        if self.candidates:   # they know their distances, which spares those of all other patches
+            before, distance = self.candidates[0].distance, min(one.distance for one in self.candidates)
+        else:
+            before, distance = (self._distance(max(0, k), row, column) for k in (iteration - 1, iteration))
+        when = f"; {_name(iteration)}" if len(self._fields) > 1 else ""
+        about = f"Patch at row {row}, column {column}{when}."
+        now = f"row {match[0]}, column {match[1]}, distance {distance:.3g}"
+        if iteration == 0:
+            return f"{about}\nMatch: {now}."
+        place = self._fields[iteration - 1][:, row, column].tolist()
+        lines = [about, f"Match before: row {place[0]}, column {place[1]}, distance {before:.3g}."]
+        for kind in ("propagation", "random") if self._traced else ():
+            lines.append(f"{MARKS[kind][2].capitalize()}: {_tried([c for c in self.candidates if c.kind == kind])}.")
+        share = f", {100 * distance / before:.0f} % of what it was" if distance < before else ""
+        lines.append(f"Match now: {now}{share}." if match != place else "Match now: the same.")
+        return "\n".join(lines)
+
+    def still(self) -> figures.Figure:
+        return self.pictures.still()
+
+
+# --- both -------------------------------------------------------------------------------------------------------------
+
+def _fields_of(match: Match, image: Tensor, exemplar: Tensor) -> list[Tensor]:
+    """The nearest-neighbour fields that a match holds, the last of them at least, of the nearest match each."""
+    for picture, name in ((image, "image"), (exemplar, "exemplar")):
+        validate_image(picture, name=name, channels=(1, 3), batch=False)
+    if match.transform is not None:
+        raise ValueError("match turns and flips patches, which cannot be shown; expected one made without transforms")
+    fields = [nnf if nnf.ndim == 3 else nnf[0] for nnf in (match.fields or [match.nnf])]
+    fields = [nnf.cpu() for nnf in fields]
+    places = tuple(side - match.patch_size + 1 for side in image.shape[-2:])
+    if tuple(fields[-1].shape[-2:]) != places:
+        raise ValueError(f"image has {places[0]}×{places[1]} patches of side {match.patch_size} and match is of "
+                         f"{fields[-1].shape[-2]}×{fields[-1].shape[-1]}; expected the image that match was made from")
+    height, width = (int(nnf_axis.max()) + match.patch_size for nnf_axis in fields[-1])
+    if height > exemplar.shape[-2] or width > exemplar.shape[-1]:
+        raise ValueError(f"exemplar has {exemplar.shape[-2]}×{exemplar.shape[-1]} pixels and match reaches "
+                         f"{height}×{width}; expected the exemplar that match was made from")
+    return fields
+
+
+def zoom(room: int, *pictures: Tensor) -> float:
+    """Screen pixels per pixel that fit pictures into squares of `room` screen pixels; whole from 2 on."""
+    factor = room / max(side for picture in pictures for side in picture.shape[-2:])
+    return float(int(factor)) if factor >= 2 else factor
+
+
+def _usual_length(shift: Tensor) -> float:
+    """The length, in pixels, that 95 % of the shifts do not exceed, at least 1."""
+    length = torch.linalg.vector_norm(shift, dim=0).flatten()
+    return max(1.0, float(length.kthvalue(math.ceil(0.95 * len(length))).values))
+
+
+def _name(iteration: int) -> str:
+    return f"iteration {iteration}" if iteration else "start"
+
+
+def _tried(candidates: list[Candidate]) -> str:
+    if not candidates:
+        return "nothing new to try"
+    best = min(candidates, key=lambda one: one.distance)
+    taken = sum(one.accepted for one in candidates)
+    outcome = ("not better" if len(candidates) == 1 else "none better") if not taken else "taken"
+    return f"{len(candidates)} tried, the nearest at distance {best.distance:.3g}, {outcome}"
