@@ -93,7 +93,8 @@ def _consider(image, exemplar, weights, valid, prices, field, distance, shape, a
         found = _distance(image, exemplar, weights, shape, absolute, t, y, x, s, v, u, farthest)
     else:
         gain, bias = prices[0, s, v, u], prices[1, s, v, u]
-        found = gain * _distance(image, exemplar, weights, shape, absolute, t, y, x, s, v, u, (farthest - bias) / gain) + bias
+        found = gain * _distance(image, exemplar, weights, shape, absolute, t, y, x, s, v, u,
+                                 (farthest - bias) / gain) + bias
     if not found < farthest:
         return
     place = k - 1
@@ -136,13 +137,15 @@ def _search(image, exemplar, weights, valid, prices, field, distance, shape, abs
             row = _draw(bits & np.uint64(0xFFFFFFFF), v, reach, rows)
             column = _draw(bits >> np.uint64(32), u, reach, columns)
             sheet = _draw(_hash(key, counter + 1) >> np.uint64(32), s, reach, sheets) if sheets > 1 else 0
-            _consider(image, exemplar, weights, valid, prices, field, distance, shape, absolute, t, y, x, sheet, row, column)
+            _consider(image, exemplar, weights, valid, prices, field, distance, shape, absolute, t, y, x, sheet, row,
+                      column)
             counter += 2
             reach //= 2
 
 
 @plain
-def _propagate(image, exemplar, weights, valid, prices, active, source, field, distance, shape, absolute, t, y, x, dt, dy, dx):
+def _propagate(image, exemplar, weights, valid, prices, active, source, field, distance, shape, absolute, t, y, x, dt, dy,
+               dx):
     """Try the matches of the neighbour at (t - dt, y - dy, x - dx) in `source`, moved by the same (dt, dy, dx)."""
     k, frames, height, width = distance.shape
     a, b, c = t - dt, y - dy, x - dx
@@ -170,13 +173,16 @@ def _sequential(image, exemplar, weights, valid, prices, active, field, distance
                         if not active[t, y, x]:
                             continue
                         for axis in (2, 1, 0):
-                            _propagate(image, exemplar, weights, valid, prices, active, field, field, distance, shape, absolute,
+                            _propagate(image, exemplar, weights, valid, prices, active, field, field, distance, shape,
+                                       absolute,
                                        t, y, x, step * (axis == 0), step * (axis == 1), step * (axis == 2))
-                        _search(image, exemplar, weights, valid, prices, field, distance, shape, absolute, t, y, x, radius, key)
+                        _search(image, exemplar, weights, valid, prices, field, distance, shape, absolute, t, y, x,
+                                radius, key)
 
 
 @plain
-def _from_neighbours(image, exemplar, weights, valid, prices, active, source, field, distance, shape, absolute, t, y, x, step):
+def _from_neighbours(image, exemplar, weights, valid, prices, active, source, field, distance, shape, absolute, t, y, x,
+                     step):
     for n in range(6):
         way, axis = (-step if n < 3 else step), 2 - n % 3
         _propagate(image, exemplar, weights, valid, prices, active, source, field, distance, shape, absolute,
@@ -184,7 +190,8 @@ def _from_neighbours(image, exemplar, weights, valid, prices, active, source, fi
 
 
 @njit(cache=True, parallel=True)
-def _jump_flooding(image, exemplar, weights, valid, prices, active, source, source_distance, field, distance, shape, absolute, step):
+def _jump_flooding(image, exemplar, weights, valid, prices, active, source, source_distance, field, distance, shape,
+                   absolute, step):
     k, frames, height, width = distance.shape
     for line in prange(frames * height):
         t, y = line // height, line % height
@@ -194,7 +201,8 @@ def _jump_flooding(image, exemplar, weights, valid, prices, active, source, sour
                 for axis in range(3):
                     field[i, axis, t, y, x] = source[i, axis, t, y, x]
             if active[t, y, x]:
-                _from_neighbours(image, exemplar, weights, valid, prices, active, source, field, distance, shape, absolute, t, y, x, step)
+                _from_neighbours(image, exemplar, weights, valid, prices, active, source, field, distance, shape,
+                                 absolute, t, y, x, step)
 
 
 @njit(cache=True, parallel=True)
@@ -204,7 +212,8 @@ def _red_black(image, exemplar, weights, valid, prices, active, field, distance,
         t, y = line // height, line % height
         for x in range((t + y + color) % 2, width, 2):
             if active[t, y, x]:
-                _from_neighbours(image, exemplar, weights, valid, prices, active, field, field, distance, shape, absolute, t, y, x, step)
+                _from_neighbours(image, exemplar, weights, valid, prices, active, field, field, distance, shape, absolute,
+                                 t, y, x, step)
 
 
 @njit(cache=True, parallel=True)
@@ -266,34 +275,40 @@ def distances(image, exemplar, weights, prices, active, field, distance, depth: 
     _distances(image, exemplar, weights, prices, active, field, distance, _shape(image, active, depth, side), absolute)
 
 
-def sequential(image, exemplar, weights, valid, prices, active, field, distance, depth: int, side: int, absolute: bool, step: int,
+def sequential(image, exemplar, weights, valid, prices, active, field, distance, depth: int, side: int, absolute: bool,
+               step: int,
                radius: int, key: int) -> None:
     """One iteration in scan order (`step` 1, neighbours left and above) or against it (-1, right and below), in place.
 
     `radius` is that of the first random window, and `key` the seed of this iteration, from 0 to 2⁶³ - 1.
     """
-    _sequential(image, exemplar, weights, valid, prices, active, field, distance, _shape(image, active, depth, side), absolute,
+    _sequential(image, exemplar, weights, valid, prices, active, field, distance, _shape(image, active, depth, side),
+                absolute,
                 step, radius, key)
 
 
-def jump_flooding(image, exemplar, weights, valid, prices, active, source, source_distance, field, distance, depth: int, side: int,
+def jump_flooding(image, exemplar, weights, valid, prices, active, source, source_distance, field, distance, depth: int,
+                  side: int,
                   absolute: bool, step: int) -> None:
     """Propagate from the neighbours `step` patches away along every axis, out of `source` into `field`."""
     _jump_flooding(image, exemplar, weights, valid, prices, active, source, source_distance, field, distance,
                    _shape(image, active, depth, side), absolute, step)
 
 
-def red_black(image, exemplar, weights, valid, prices, active, field, distance, depth: int, side: int, absolute: bool, step: int,
+def red_black(image, exemplar, weights, valid, prices, active, field, distance, depth: int, side: int, absolute: bool,
+              step: int,
               color: int) -> None:
     """Propagate, in place, to the patches of one colour of a chessboard from those `step` (odd) away, of the other."""
-    _red_black(image, exemplar, weights, valid, prices, active, field, distance, _shape(image, active, depth, side), absolute, step,
+    _red_black(image, exemplar, weights, valid, prices, active, field, distance, _shape(image, active, depth, side),
+               absolute, step,
                color)
 
 
 def random_search(image, exemplar, weights, valid, prices, active, field, distance, depth: int, side: int, absolute: bool,
                   radius: int, key: int) -> None:
     """The random search alone, in place; `radius` and `key` as in `sequential`."""
-    _random_search(image, exemplar, weights, valid, prices, active, field, distance, _shape(image, active, depth, side), absolute,
+    _random_search(image, exemplar, weights, valid, prices, active, field, distance, _shape(image, active, depth, side),
+                   absolute,
                    radius, key)
 
 

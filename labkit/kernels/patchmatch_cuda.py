@@ -35,7 +35,8 @@ def _distance(image, exemplar, weights, weighted, depth, side, channels, absolut
 
 
 @cuda.jit(device=True)
-def _consider(image, exemplar, weights, weighted, valid, prices, priced, field, distance, depth, side, channels, absolute, t, y, x, s, v, u):
+def _consider(image, exemplar, weights, weighted, valid, prices, priced, field, distance, depth, side, channels, absolute,
+              t, y, x, s, v, u):
     sheets, rows, columns = valid.shape
     if s < 0 or v < 0 or u < 0 or s >= sheets or v >= rows or u >= columns or valid[s, v, u] == 0:
         return
@@ -80,7 +81,8 @@ def _draw(bits, centre, radius, size):
 
 
 @cuda.jit(device=True)
-def _search(image, exemplar, weights, weighted, valid, prices, priced, field, distance, depth, side, channels, absolute, t, y, x, radius, key):
+def _search(image, exemplar, weights, weighted, valid, prices, priced, field, distance, depth, side, channels, absolute,
+            t, y, x, radius, key):
     k, frames, height, width = distance.shape
     sheets, rows, columns = valid.shape
     counter = ((t * height + y) * width + x) * k * 128
@@ -94,14 +96,16 @@ def _search(image, exemplar, weights, weighted, valid, prices, priced, field, di
             sheet = np.int64(0)
             if sheets > 1:
                 sheet = _draw(_hash(key, counter + 1) >> np.uint64(32), s, reach, sheets)
-            _consider(image, exemplar, weights, weighted, valid, prices, priced, field, distance, depth, side, channels, absolute,
+            _consider(image, exemplar, weights, weighted, valid, prices, priced, field, distance, depth, side, channels,
+                      absolute,
                       t, y, x, sheet, row, column)
             counter += 2
             reach //= 2
 
 
 @cuda.jit(device=True)
-def _propagate(image, exemplar, weights, weighted, valid, prices, priced, active, source, field, distance, depth, side, channels, absolute,
+def _propagate(image, exemplar, weights, weighted, valid, prices, priced, active, source, field, distance, depth, side,
+               channels, absolute,
                t, y, x, way, axis):
     k, frames, height, width = distance.shape
     dt, dy, dx = 0, 0, 0
@@ -115,12 +119,14 @@ def _propagate(image, exemplar, weights, weighted, valid, prices, priced, active
     if a < 0 or b < 0 or c < 0 or a >= frames or b >= height or c >= width or active[a, b, c] == 0:
         return
     for i in range(k):
-        _consider(image, exemplar, weights, weighted, valid, prices, priced, field, distance, depth, side, channels, absolute, t, y, x,
+        _consider(image, exemplar, weights, weighted, valid, prices, priced, field, distance, depth, side, channels,
+                  absolute, t, y, x,
                   source[i, 0, a, b, c] + dt, source[i, 1, a, b, c] + dy, source[i, 2, a, b, c] + dx)
 
 
 @cuda.jit
-def _sequential(image, exemplar, weights, weighted, valid, prices, priced, active, field, distance, depth, side, channels, absolute, step,
+def _sequential(image, exemplar, weights, weighted, valid, prices, priced, active, field, distance, depth, side, channels,
+                absolute, step,
                 radius, key, frame, diagonal):
     k, frames, height, width = distance.shape
     row = cuda.grid(1)
@@ -133,13 +139,16 @@ def _sequential(image, exemplar, weights, weighted, valid, prices, priced, activ
     if active[t, y, x] == 0:
         return
     for n in range(3):
-        _propagate(image, exemplar, weights, weighted, valid, prices, priced, active, field, field, distance, depth, side, channels, absolute,
+        _propagate(image, exemplar, weights, weighted, valid, prices, priced, active, field, field, distance, depth, side,
+                   channels, absolute,
                    t, y, x, step, 2 - n)
-    _search(image, exemplar, weights, weighted, valid, prices, priced, field, distance, depth, side, channels, absolute, t, y, x, radius, key)
+    _search(image, exemplar, weights, weighted, valid, prices, priced, field, distance, depth, side, channels, absolute,
+            t, y, x, radius, key)
 
 
 @cuda.jit
-def _jump_flooding(image, exemplar, weights, weighted, valid, prices, priced, active, source, source_distance, field, distance, depth, side,
+def _jump_flooding(image, exemplar, weights, weighted, valid, prices, priced, active, source, source_distance, field,
+                   distance, depth, side,
                    channels, absolute, step):
     k, frames, height, width = distance.shape
     number = cuda.grid(1)
@@ -152,12 +161,14 @@ def _jump_flooding(image, exemplar, weights, weighted, valid, prices, priced, ac
             field[i, axis, t, y, x] = source[i, axis, t, y, x]
     if active[t, y, x] != 0:
         for n in range(6):
-            _propagate(image, exemplar, weights, weighted, valid, prices, priced, active, source, field, distance, depth, side, channels,
+            _propagate(image, exemplar, weights, weighted, valid, prices, priced, active, source, field, distance, depth,
+                       side, channels,
                        absolute, t, y, x, -step if n < 3 else step, 2 - n % 3)
 
 
 @cuda.jit
-def _red_black(image, exemplar, weights, weighted, valid, prices, priced, active, field, distance, depth, side, channels, absolute, step, color):
+def _red_black(image, exemplar, weights, weighted, valid, prices, priced, active, field, distance, depth, side, channels,
+               absolute, step, color):
     k, frames, height, width = distance.shape
     number = cuda.grid(1)
     if number >= frames * height * width:
@@ -165,12 +176,14 @@ def _red_black(image, exemplar, weights, weighted, valid, prices, priced, active
     t, y, x = number // (height * width), number // width % height, number % width
     if active[t, y, x] != 0 and (t + y + x) % 2 == color:
         for n in range(6):
-            _propagate(image, exemplar, weights, weighted, valid, prices, priced, active, field, field, distance, depth, side, channels,
+            _propagate(image, exemplar, weights, weighted, valid, prices, priced, active, field, field, distance, depth,
+                       side, channels,
                        absolute, t, y, x, -step if n < 3 else step, 2 - n % 3)
 
 
 @cuda.jit
-def _random_search(image, exemplar, weights, weighted, valid, prices, priced, active, field, distance, depth, side, channels, absolute, radius,
+def _random_search(image, exemplar, weights, weighted, valid, prices, priced, active, field, distance, depth, side,
+                   channels, absolute, radius,
                    key):
     k, frames, height, width = distance.shape
     number = cuda.grid(1)
@@ -178,11 +191,13 @@ def _random_search(image, exemplar, weights, weighted, valid, prices, priced, ac
         return
     t, y, x = number // (height * width), number // width % height, number % width
     if active[t, y, x] != 0:
-        _search(image, exemplar, weights, weighted, valid, prices, priced, field, distance, depth, side, channels, absolute, t, y, x, radius, key)
+        _search(image, exemplar, weights, weighted, valid, prices, priced, field, distance, depth, side, channels,
+                absolute, t, y, x, radius, key)
 
 
 @cuda.jit
-def _distances(image, exemplar, weights, weighted, prices, priced, active, field, distance, depth, side, channels, absolute, infinity):
+def _distances(image, exemplar, weights, weighted, prices, priced, active, field, distance, depth, side, channels,
+               absolute, infinity):
     k, frames, height, width = distance.shape
     number = cuda.grid(1)
     if number >= frames * height * width:
@@ -235,7 +250,8 @@ def _vote(exemplar, field, weights, weighted, wanted, out, depth, side, channels
                         weight = weights[i, p, q, r]
                     u = (field[i, 2, p, q, r] + c) * channels
                     for j in range(channels):
-                        out[t, y, x * channels + j] += weight * exemplar[field[i, 0, p, q, r] + a, field[i, 1, p, q, r] + b, u + j]
+                        out[t, y, x * channels + j] += weight * exemplar[field[i, 0, p, q, r] + a, field[i, 1, p, q,
+                                r] + b, u + j]
                     total += weight
     for j in range(channels):
         out[t, y, x * channels + j] /= total
@@ -244,36 +260,44 @@ def _vote(exemplar, field, weights, weighted, wanted, out, depth, side, channels
 def distances(image, exemplar, weights, prices, active, field, distance, depth, side, absolute) -> None:
     """As `patchmatch_cpu.distances`."""
     channels = _channels(image, active, side)
-    _distances[_grid(active), BLOCK](image, exemplar, *_weighted(weights, image), *_priced(prices, distance), active, field, distance, depth,
+    _distances[_grid(active), BLOCK](image, exemplar, *_weighted(weights, image), *_priced(prices, distance), active,
+                                     field, distance, depth,
                                      side, channels, absolute, np.dtype(distance.dtype).type(0))
 
 
-def sequential(image, exemplar, weights, valid, prices, active, field, distance, depth, side, absolute, step, radius, key) -> None:
+def sequential(image, exemplar, weights, valid, prices, active, field, distance, depth, side, absolute, step, radius,
+               key) -> None:
     """As `patchmatch_cpu.sequential`."""
     frames, height, width = active.shape
     channels = _channels(image, active, side)
     for frame in range(frames):
         for diagonal in range(height + width - 1):
-            _sequential[-(-height // BLOCK), BLOCK](image, exemplar, *_weighted(weights, image), valid, *_priced(prices, distance), active, field, distance,
+            _sequential[-(-height // BLOCK), BLOCK](image, exemplar, *_weighted(weights, image), valid, *_priced(prices,
+                    distance), active, field, distance,
                                                     depth, side, channels, absolute, step, radius, key, frame, diagonal)
 
 
-def jump_flooding(image, exemplar, weights, valid, prices, active, source, source_distance, field, distance, depth, side, absolute,
+def jump_flooding(image, exemplar, weights, valid, prices, active, source, source_distance, field, distance, depth, side,
+                  absolute,
                   step) -> None:
     """As `patchmatch_cpu.jump_flooding`."""
-    _jump_flooding[_grid(active), BLOCK](image, exemplar, *_weighted(weights, image), valid, *_priced(prices, distance), active, source, source_distance,
+    _jump_flooding[_grid(active), BLOCK](image, exemplar, *_weighted(weights, image), valid, *_priced(prices, distance),
+                                         active, source, source_distance,
                                          field, distance, depth, side, _channels(image, active, side), absolute, step)
 
 
 def red_black(image, exemplar, weights, valid, prices, active, field, distance, depth, side, absolute, step, color) -> None:
     """As `patchmatch_cpu.red_black`."""
-    _red_black[_grid(active), BLOCK](image, exemplar, *_weighted(weights, image), valid, *_priced(prices, distance), active, field, distance, depth, side,
+    _red_black[_grid(active), BLOCK](image, exemplar, *_weighted(weights, image), valid, *_priced(prices, distance),
+                                     active, field, distance, depth, side,
                                      _channels(image, active, side), absolute, step, color)
 
 
-def random_search(image, exemplar, weights, valid, prices, active, field, distance, depth, side, absolute, radius, key) -> None:
+def random_search(image, exemplar, weights, valid, prices, active, field, distance, depth, side, absolute, radius,
+                  key) -> None:
     """As `patchmatch_cpu.random_search`."""
-    _random_search[_grid(active), BLOCK](image, exemplar, *_weighted(weights, image), valid, *_priced(prices, distance), active, field, distance, depth, side,
+    _random_search[_grid(active), BLOCK](image, exemplar, *_weighted(weights, image), valid, *_priced(prices, distance),
+                                         active, field, distance, depth, side,
                                          _channels(image, active, side), absolute, radius, key)
 
 

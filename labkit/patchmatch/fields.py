@@ -185,7 +185,8 @@ def reconstruct(nnf: Tensor, exemplar: Tensor, *, patch_size: int, weights: Tens
     whole = validate_field(nnf, exemplar=exemplar, patch_size=patch_size)
     shape = (*whole.shape[:1], *whole.shape[2:])
     if weights is not None:
-        if not isinstance(weights, Tensor) or weights.numel() != whole[:, 0].numel() or weights.shape[-2:] != nnf.shape[-2:]:
+        if not isinstance(weights, Tensor) or weights.numel() != whole[:,
+                0].numel() or weights.shape[-2:] != nnf.shape[-2:]:
             raise ValueError(f"weights is {describe(weights)}; expected a tensor {tuple(nnf[..., 0, :, :].shape)}")
         low, high = map(float, torch.aminmax(weights.detach()))
         if not 0 <= low <= high < float("inf"):
@@ -207,7 +208,8 @@ def reconstruct(nnf: Tensor, exemplar: Tensor, *, patch_size: int, weights: Tens
         field_of_sheets = to_sheets(whole, transform.reshape(shape), names, exemplar.shape[-2:], patch_size)
     size = tuple(side + patch_size - 1 for side in whole.shape[-2:])
     wanted = torch.ones((1, *size), dtype=torch.bool, device=exemplar.device)
-    voted = vote(channels_last(sheets), field_of_sheets.to(exemplar.device), wanted, depth=1, side=patch_size, method=method,
+    voted = vote(channels_last(sheets), field_of_sheets.to(exemplar.device), wanted, depth=1, side=patch_size,
+                 method=method,
                  weights=None if weights is None else weights[:, None].to(working))
     if weights is not None and not torch.isfinite(voted).all():
         lost = int((~torch.isfinite(voted[0, :, :, 0])).sum())
@@ -225,7 +227,8 @@ def vote(exemplar: Tensor, field_: Tensor, wanted: Tensor, *, depth: int, side: 
     channels = exemplar.shape[-1]
     if method == "kernel" and available():
         out = exemplar.new_zeros(*wanted.shape[:2], wanted.shape[2] * channels)
-        run("patchmatch", "vote", exemplar.flatten(2), field_.contiguous(), None if weights is None else weights.contiguous(),
+        run("patchmatch", "vote", exemplar.flatten(2), field_.contiguous(),
+            None if weights is None else weights.contiguous(),
             wanted.contiguous().view(torch.uint8), out, depth, side, channels)
         return out.reshape(*wanted.shape, channels)
     k, _, *starts = field_.shape
@@ -355,7 +358,8 @@ def validate_field(nnf: Tensor, *, image: Tensor | None = None, exemplar: Tensor
                    patch_size: int | None = None, name: str = "nnf") -> Tensor:
     """Refuse what is no field of these pictures; returns it as (k, 2, H', W')."""
     expected = "expected an int32 tensor (2, H − n + 1, W − n + 1), or (k, 2, …) for k matches"
-    if not isinstance(nnf, Tensor) or nnf.ndim not in (3, 4) or nnf.shape[-3] != 2 or nnf.is_floating_point() or nnf.is_complex() \
+    if not isinstance(nnf, Tensor) or nnf.ndim not in (3,
+                                                       4) or nnf.shape[-3] != 2 or nnf.is_floating_point() or nnf.is_complex() \
             or nnf.dtype == torch.bool or nnf.numel() == 0:
         raise ValueError(f"{name} is {describe(nnf)}; {expected}")
     if patch_size is not None:

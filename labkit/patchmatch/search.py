@@ -85,7 +85,8 @@ def patchmatch(image: Tensor, exemplar: Tensor, *, patch_size: int = 7, iteratio
     validate_choice(schedule, name="schedule", choices=SCHEDULES)
     seed = int(seed)        # a whole number of NumPy's has 64 bits, and the random numbers need more in between
     if isinstance(image, Tensor) and image.ndim == 4:
-        return _each(patchmatch, image, exemplar, start, patch_size=patch_size, iterations=iterations, k=k, schedule=schedule,
+        return _each(patchmatch, image, exemplar, start, patch_size=patch_size, iterations=iterations, k=k,
+                     schedule=schedule,
                      metric=metric, image_mask=image_mask, exemplar_mask=exemplar_mask, transforms=transforms, seed=seed,
                      trace=trace, method=method)
     problem = describe_problem(image, exemplar, patch_size=patch_size, metric=metric, image_mask=image_mask,
@@ -193,7 +194,8 @@ class Problem:
         if self.method == "reference":
             return reference.distances(self, field, distance)
         image, exemplar, weights, _, prices, active = self._arrays()
-        run("patchmatch", "distances", image, exemplar, weights, prices, active, field, distance, self.depth, self.side, self.absolute)
+        run("patchmatch", "distances", image, exemplar, weights, prices, active, field, distance, self.depth, self.side,
+            self.absolute)
         return distance
 
     def iterate(self, field: Tensor, *, schedule: str, iterations: int, seed: int) -> Iterator[tuple[Tensor, Tensor]]:
@@ -205,7 +207,8 @@ class Problem:
         yield field, distance
         for number in range(1, iterations + 1):
             arguments = field, distance, schedule, number, reference.key(seed, number)
-            field, distance = reference.iteration(self, *arguments) if self.method == "reference" else self._iteration(*arguments)
+            field, distance = reference.iteration(self,
+                                                  *arguments) if self.method == "reference" else self._iteration(*arguments)
             yield field, distance
 
     def _iteration(self, field: Tensor, distance: Tensor, schedule: str, number: int, key: int) -> tuple[Tensor, Tensor]:
@@ -357,7 +360,8 @@ def _filled(sheet: Tensor, size: tuple[int, int]) -> Tensor:
 
 def _each(search, image: Tensor, exemplar: Tensor, start: Tensor | None, **parameters) -> Match:
     """The search for every picture of a batch by itself, stacked."""
-    if not isinstance(exemplar, Tensor) or exemplar.ndim not in (3, 4) or exemplar.ndim == 4 and len(exemplar) != len(image):
+    if not isinstance(exemplar, Tensor) or exemplar.ndim not in (3,
+                                                                 4) or exemplar.ndim == 4 and len(exemplar) != len(image):
         raise ValueError(f"image is {describe(image)} and exemplar {describe(exemplar)}; expected one exemplar (C, h, w), or one "
                          "for each picture, (N, C, h, w)")
     if len(image) == 0:
@@ -371,5 +375,6 @@ def _each(search, image: Tensor, exemplar: Tensor, start: Tensor | None, **param
     history = [sum(values) / len(values) for values in zip(*(match.history for match in found))]
     fields = [torch.stack(step) for step in zip(*(match.fields for match in found))]
     transform = None if found[0].transform is None else torch.stack([match.transform for match in found])
-    return replace(found[0], nnf=torch.stack([match.nnf for match in found]), history=history, fields=fields, transform=transform,
+    return replace(found[0], nnf=torch.stack([match.nnf for match in found]), history=history, fields=fields,
+                   transform=transform,
                    distance=torch.stack([match.distance for match in found]))

@@ -13,7 +13,7 @@ from pathlib import Path
 from labkit import figures
 from labkit.figures import Figure
 
-CHAPTERS = {"01": "filtering"}
+CHAPTERS = {"01": "filtering", "02": "patchmatch"}
 
 
 def folder() -> Path:
