@@ -22,7 +22,7 @@ import torch
 
 from labkit import checks
 from labkit.checks.answers import perform
-from labkit.grading import batch, unit
+from labkit.grading import batch, report, unit
 from labkit.grading.files import file_name
 from labkit.grading.isolation import Limits, bubblewrap_trouble
 from tests import grading_submissions as made
@@ -550,6 +550,7 @@ def graded(tmp_path_factory) -> Outcome:
     """All attacks and two honest submissions, marked by two processes."""
     folder = tmp_path_factory.mktemp("attacks")
     course, out, secret = made.write_course(folder / "course"), folder / "GRADES", folder / "secret"
+    made.write(secret, b"always the same inputs")
     listener, connections = socket.create_server(("127.0.0.1", 0)), []
 
     def listen() -> None:
@@ -602,6 +603,11 @@ def test_an_attack_earns_what_its_function_earns_and_has_a_page(graded, name):
 @pytest.mark.parametrize("name", ["aaa_honest", "zzz_honest"])
 def test_honest_submissions_beside_the_attacks_get_their_marks(graded, name):
     assert record(graded, name, "box_filter")["outcome"] == record(graded, name, "gaussian_filter")["outcome"] == "right"
+
+
+@pytest.mark.parametrize("name", ["calls_the_reference", "calls_a_library"])
+def test_who_calls_what_was_to_be_written_is_told_apart_from_other_errors(graded, name):
+    assert record(graded, name, "box_filter")["mistake"] == "Withheld" in report._MISTAKES
 
 
 def test_no_attack_takes_more_than_its_limits(graded):

@@ -292,17 +292,50 @@ def test_an_answer_of_every_kind_gives_the_same_reply_inside_as_here(kind, room)
     assert wire.dumps(inside) == wire.dumps(here)
 
 
-def test_a_cuda_kernel_runs_on_the_simulator(closed_room):
+@pytest.mark.parametrize("launch", [{"grid": 2, "block": 4}, {"grid": (1, 2), "block": (4, 16)}, {"grid": 1, "block": 300}],
+                         ids=["small", "plane", "more threads than an answer may start"])
+def test_a_cuda_kernel_runs_on_the_simulator(launch, closed_room):
     source = """
         from numba import cuda
         @cuda.jit
         def f(a, out):
-            i = cuda.grid(1)
+            i = cuda.threadIdx.x + cuda.blockIdx.x * cuda.blockDim.x
+            for _ in range(5): cuda.syncthreads()
             if i < a.size: out[i] = 2 * a[i]
         """
-    request = Request((torch.arange(5.0), torch.zeros(5)), {"grid": 2, "block": 4})
+    request = Request((torch.arange(4.0), torch.zeros(4)), launch)
     reply = closed_room.ask(source, request, kind="kernel", limits=Limits())[0]
-    assert reply.problem is None and np.array_equal(reply.value["arrays"][1], 2 * np.arange(5.0))
+    assert reply.problem is None and np.array_equal(reply.value["arrays"][1], 2 * np.arange(4.0))
+
+
+def test_threads_beside_those_of_a_block_are_counted(closed_room):
+    source = """
+        import threading
+        from numba import cuda
+        @cuda.jit
+        def kernel(a): cuda.syncthreads()
+        class Launch:
+            def __getitem__(self, shape):
+                for _ in range(100): threading.Thread(target=time.sleep, args=(20,), daemon=True).start()
+                time.sleep(5)
+                return kernel[shape]
+        f = Launch()
+        """
+    request = Request((torch.ones(3),), {"grid": 1, "block": 32})
+    assert closed_room.ask(source, request, kind="kernel", limits=PATIENT)[0].problem.kind == "ProcessLimit"
+
+
+def test_parallel_loops_run_in_several_threads_so_that_a_race_shows(room):
+    source = """
+        import numba
+        from numba import njit, prange
+        @njit(parallel=True)
+        def f(x):
+            numba.set_num_threads(2)
+            for i in prange(x.size): x[i] = numba.get_thread_id()
+        """
+    reply = room.ask(source, Request((torch.full((1000,), -1.0),)), kind="kernel", limits=Limits())[0]
+    assert reply.problem is None and set(reply.value["arrays"][0]) == {0.0, 1.0}
 
 
 @exercise(points=4, minutes=1, reference=lambda x: 2 * x,
@@ -574,6 +607,27 @@ def test_nothing_that_one_exercise_writes_is_there_in_the_next(room):
     assert reply.value == [["cell_1.py", "cell_2.py"], ["work"]]
 
 
+def test_what_an_exercise_leaves_in_shared_memory_is_not_there_in_the_next(closed_room):
+    assert closed_room.ask("def f(x): open('/dev/shm/loot', 'w').write('hidden')")[0].problem is None
+    assert closed_room.ask("def f(x): return os.listdir('/dev/shm')")[0].value == []
+
+
+def test_a_process_that_hops_from_copy_to_copy_is_caught(room):
+    source = """
+        def f(x):
+            if os.fork() == 0:
+                end = time.time() + 20
+                while time.time() < end:
+                    if os.fork(): os._exit(0)
+                os._exit(0)
+            return 2 * x
+        """
+    assert room.ask(source, limits=PATIENT)[0].problem is None
+    assert room.works()
+    left = processes.descendants(room.sandbox._worker.pid)
+    assert [pid for pid in left if processes.taken(pid) != (0, 0)] == []
+
+
 # --- what is withheld -----------------------------------------------------------------------------------------------
 
 def test_a_withheld_function_says_so_and_the_rest_of_labkit_works(room):
@@ -628,6 +682,19 @@ def test_the_compiled_kernels_are_not_there(room):
 
     assert kernels.available() is True
     assert room.ask("from labkit import kernels\ndef f(x): return kernels.available()")[0].value is False
+
+
+def test_every_module_of_the_copy_imports_without_the_compiled_kernels(closed_room):
+    source = """
+        import importlib, pkgutil, labkit
+        def f(x):
+            failed = []
+            for found in pkgutil.walk_packages(labkit.__path__, "labkit."):
+                try: found.name.endswith("__main__") or importlib.import_module(found.name)
+                except Exception as error: failed.append(f"{found.name}: {error!r}")
+            return failed
+        """
+    assert closed_room.ask(source, limits=Limits())[0].value == []
 
 
 # --- what bubblewrap shuts out --------------------------------------------------------------------------------------

@@ -160,21 +160,24 @@ def _work_through(todo: Sequence[Job], *, jobs: int | None, scheduler: str | Non
 
 def _on_this_machine(todo: Sequence[Job], count: int) -> Iterator[None]:
     """Mark jobs in processes of their own, `count` at a time; ends early when one of these processes dies."""
-    from joblib import Parallel, delayed
+    from concurrent.futures import as_completed
+
     from joblib.externals.loky import get_reusable_executor
     from joblib.externals.loky.process_executor import TerminatedWorkerError
 
-    count = max(1, min(count, len(todo)))
-    # joblib takes n_jobs=1 as a wish to work in this very process, so one at a time is two processes and one job
-    parallel = Parallel(n_jobs=max(2, count), pre_dispatch=count, batch_size=1, return_as="generator_unordered", backend="loky",
-                        initializer=_begin_worker, initargs=(os.getpid(),))
+    if not todo:
+        return
+    # joblib's processes without `joblib.Parallel`, which takes one job at a time as a wish to work in this very process
+    pool = get_reusable_executor(max_workers=max(1, min(count, len(todo))), timeout=300, initializer=_begin_worker,
+                                 initargs=(os.getpid(),))
     try:
-        for _ in parallel(delayed(grade_submission)(job) for job in todo):
+        for future in as_completed([pool.submit(grade_submission, job) for job in todo]):
+            future.result()
             yield
     except TerminatedWorkerError:
         return
     finally:
-        get_reusable_executor().shutdown(wait=True, kill_workers=True)
+        pool.shutdown(wait=True, kill_workers=True)
 
 
 def _begin_worker(parent: int) -> None:

@@ -274,22 +274,36 @@ def _refusal(member: zipfile.ZipInfo) -> str:
 
 
 def _open_zips(entries: list[_Entry], unpacker: _Unpacker, chapters: Sequence[str]) -> list[_Entry]:
-    """Replace every zip on disk by what it holds."""
+    """Replace every zip on disk by what it holds.
+
+    A zip is a platform's download only where nothing but such downloads was handed in: beside the work of others it is
+    one student's, whatever names the student gave to the folders in it.
+    """
     opened: list[_Entry] = []
+    downloads: list[tuple[str, list[_Entry]]] = []
+    alone = True
     for entry in entries:
         if entry.path is None or not entry.parts[-1].lower().endswith(".zip"):
             opened.append(entry)
+            alone = alone and not (entry.path and entry.parts[-1].lower().endswith(".ipynb"))
             continue
         folder, stem = entry.parts[:-1], entry.parts[-1][:-4]
         one = bool(folder or _MOODLE.fullmatch(stem) or _CANVAS.fullmatch(stem) or _before_chapter(stem, chapters))
         inside = list(unpacker.unpack(entry.path, allowance=_Allowance() if one else None))
-        if one or not _holds_a_class(inside, chapters):
-            top = stem if folder or _from_platform(stem) else _student(f"{stem}.ipynb", False, chapters)[0]
-            inside = [_Entry((*folder, top, *e.parts), e.path, e.refusal) for e in inside]
+        if not one and _holds_a_class(inside, chapters):
+            downloads.append((stem, inside))
         else:
-            inside = _without_wrapping(inside, chapters)
-        opened += inside
+            opened += _of_one_student(inside, folder, stem, chapters)
+            alone = False
+    for stem, inside in downloads:
+        opened += _without_wrapping(inside, chapters) if alone else _of_one_student(inside, (), stem, chapters)
     return opened
+
+
+def _of_one_student(inside: list[_Entry], folder: tuple[str, ...], stem: str, chapters: Sequence[str]) -> list[_Entry]:
+    """What a student's zip holds, below the student's name."""
+    top = stem if folder or _from_platform(stem) else _student(f"{stem}.ipynb", False, chapters)[0]
+    return [_Entry((*folder, top, *entry.parts), entry.path, entry.refusal) for entry in inside]
 
 
 def _holds_a_class(entries: list[_Entry], chapters: Sequence[str]) -> bool:

@@ -17,7 +17,7 @@ What holds, with bubblewrap and without:
 | resident memory, processes, printed text | limited, watched from here | the same |
 | size of a file; number of files and their sum | limited; limited | limited; not limited |
 | files it can read | Python, its libraries, the stripped labkit | what the user who grades can read |
-| files it can write | a private /tmp | what the user who grades can write |
+| files it can write | a private /tmp and /dev/shm | what the user who grades can write |
 | network | none | open |
 | other processes | none to be seen | can be seen, and killed |
 | environment | cleaned | cleaned |
@@ -31,6 +31,7 @@ from __future__ import annotations
 
 import ast
 import json
+import math
 import os
 import secrets
 import select
@@ -58,6 +59,7 @@ PRINTED_BYTES = 100_000     # of what the code printed, kept
 STARTS_PER_EXERCISE = 3     # a child that ended is started anew for the next question, so often
 STARTS_PER_CELL = 5         # cells that end their process are left out the next time; so many are found out
 OPEN_FILES = 256
+NUMBA_THREADS = 8           # more than one, so that what races shows; as many as `numba.set_num_threads` may ask for
 LONGEST_CELL = 1_000_000    # characters
 
 # What is imported before the forks, where the cells mention it: a fixed list, nothing that a student names.
@@ -77,7 +79,8 @@ class Limits:
     call_seconds : for one call of an answer, and for one cell.
     exercise_seconds : for all calls of an exercise together, and for all cells.
     memory_bytes : resident memory of all its processes, with what lies in their private /tmp.
-    processes : processes and threads at one time.
+    processes : processes and threads at one time. While a CUDA kernel runs on numba's simulator, the threads of a block,
+        which are threads of Python there, come on top.
     file_bytes : size of one file. files : their number (with bubblewrap).
     output_bytes : what it may print; the first `PRINTED_BYTES` are kept.
     """
@@ -252,6 +255,7 @@ class _Session:
         if self.problem:
             return Reply(problem=self.problem)
         seconds = min(self.limits.call_seconds, self.seconds_left)
+        self.child.block = _threads_of_a_block(request)
         try:
             reply = self.child.ask("call", request, seconds, seconds=seconds)
             if not isinstance(reply, Reply):
@@ -297,6 +301,7 @@ class _Child:
         self.channel.setblocking(False)
         os.set_blocking(self.output, False)
         self.kept, self.count = bytearray(), 0
+        self.block = 0                            # threads that the question itself asks for
         self.verdict: _Stopped | None = None      # why the watch has ended the child
         self.over = threading.Event()
         self.watch = threading.Thread(target=self._watch, name="labkit-grading-watch", daemon=True)
@@ -369,14 +374,14 @@ class _Child:
             if self.count > self.limits.output_bytes:
                 return self._stop("OutputLimit", f"it printed more than {_size(self.limits.output_bytes)}")
             if time.monotonic() >= next_look:
-                tasks, memory, files = self.worker.usage()
+                count, threads, memory, files = self.worker.usage()
                 limits = self.limits
-                if tasks > limits.processes:
+                if max(count, threads - self.block) > limits.processes:
                     # a fork bomb is faster than a list of its processes: the worker goes with all that is below it
                     return self._stop("ProcessLimit", f"it started more than {limits.processes} processes and threads",
                                       everything=True)
                 if memory > limits.memory_bytes:
-                    among = f" in {tasks} processes and threads" if tasks > 1 else ""
+                    among = f" in {threads} processes and threads" if threads > 1 else ""
                     return self._stop("MemoryLimit", f"it took more than {_size(limits.memory_bytes)} of memory{among}")
                 if files > limits.files:
                     return self._stop("FileLimit", f"it made more than {limits.files} files")
@@ -411,6 +416,12 @@ class _Child:
         return self.kept.decode("utf-8", "replace") + ("\n…" if self.count > len(self.kept) else "")
 
 
+def _threads_of_a_block(request: Request) -> int:
+    """The threads that numba's simulator starts at one time for the launch of a CUDA kernel; the check decides them."""
+    block = request.options.get("block", 0)
+    return math.prod(block) if isinstance(block, (tuple, list)) else int(block)
+
+
 def _size(size: int) -> str:
     return f"{size / 1e9:.3g} GB" if size >= 1e9 else f"{size / 1e6:.3g} MB"
 
@@ -431,7 +442,7 @@ class _Worker:
         if not bubblewrap:
             temporary, course = scratch / "temporary", scratch / "course"
             temporary.mkdir(exist_ok=True)
-        settings = {"temporary": str(temporary), "preload": list(preload), "file_bytes": limits.file_bytes,
+        settings = {"temporary": [str(temporary), *(["/dev/shm"] if bubblewrap else [])], "preload": list(preload), "file_bytes": limits.file_bytes,
                     "open_files": OPEN_FILES, "private": bubblewrap}
         command = [sys.executable, "-P", "-B", "-m", "labkit.grading.worker",
                    str(theirs.fileno()), json.dumps(settings)]
@@ -510,22 +521,22 @@ class _Worker:
         how = f" with exit status {status}" if status is not None else ""
         return f"it ended the process that runs it{how}, as os._exit() does"
 
-    def usage(self) -> tuple[int, int, int]:
-        """Processes and threads, bytes of memory, and files of everything below the worker.
+    def usage(self) -> tuple[int, int, int, int]:
+        """Processes, their threads, bytes of memory, and files of everything below the worker.
 
         Pages that several processes share since a fork count for each of them: to tell them apart takes the kernel
         milliseconds for every process, and a fork bomb would be faster.
         """
-        tasks = memory = files = 0
+        count = threads = memory = files = 0
         for pid in processes.descendants(self.pid):
-            taken = processes.taken(pid)
-            tasks, memory = tasks + taken[0], memory + taken[1]
+            own_threads, own_memory = processes.taken(pid)
+            count, threads, memory = count + (own_threads > 0), threads + own_threads, memory + own_memory
         for folder in ("tmp", "dev/shm") if self.private else ():
             with suppress(OSError):      # the namespace is gone
                 room = os.statvfs(f"/proc/{self.pid}/root/{folder}")
                 memory += (room.f_blocks - room.f_bfree) * room.f_frsize
                 files += room.f_files - room.f_ffree
-        return tasks, memory, files
+        return count, threads, memory, files
 
     def kill_children(self) -> bool:
         """End every process below the worker; `False` when some are still there after a while, or the worker is not."""
@@ -543,13 +554,15 @@ class _Worker:
 
 
 def _environment(course: Path, temporary: Path, bubblewrap: bool) -> dict[str, str]:
-    """What the code finds in its environment: nothing of ours. One thread each, because workers run side by side."""
+    """What the code finds in its environment: nothing of ours. One thread each, because workers run side by side; but
+    several for numba's parallel loops, and its simulator for CUDA, since no GPU is in reach."""
     from labkit import images
 
-    one = {f"{library}_NUM_THREADS": "1" for library in ("OMP", "MKL", "OPENBLAS", "NUMBA", "VECLIB")}
+    one = {f"{library}_NUM_THREADS": "1" for library in ("OMP", "MKL", "OPENBLAS", "VECLIB")}
     return {"PATH": "/usr/bin:/bin", "HOME": str(temporary), "TMPDIR": str(temporary), "LANG": "C.UTF-8",
             "USER": "student", "LOGNAME": "student", "PYTHONPATH": str(course), "PYTHONDONTWRITEBYTECODE": "1",
-            "MPLBACKEND": "Agg", "CUDA_VISIBLE_DEVICES": "", "NUMBA_ENABLE_CUDASIM": "1", "LABKIT_PROFILE": "quick",
+            "MPLBACKEND": "Agg", "CUDA_VISIBLE_DEVICES": "", "NUMBA_ENABLE_CUDASIM": "1",
+            "NUMBA_NUM_THREADS": str(NUMBA_THREADS), "LABKIT_PROFILE": "quick",
             "LABKIT_DATA": "/data" if bubblewrap else str(images.data_folder()), **one}
 
 

@@ -15,6 +15,7 @@ TOP = "labkit-course"      # the folder that unpacking makes
 _FOLDERS = ("notebooks", "data", "docs/results")
 _FILES = ("README.md", "LICENSE", "pyproject.toml", "environment.yml", "constraints.txt", "Makefile")
 _SKIPPED = re.compile(r"(?:^|/)(?:__pycache__|\.[^/]*|_data|_results)(?:/|$)|\.(?:pyc|nbi|nbc)$")
+_FOR_TEACHERS = ("If nobody teaches you", "If you teach", "Tests and benchmarks")      # chapters of the README
 _WHEN = (2020, 1, 1, 0, 0, 0)      # the same files give the same zip
 
 
@@ -45,6 +46,8 @@ def release(out: Path, *, course: Path) -> list[str]:
     for name, content in files.items():
         if name.endswith(".ipynb"):
             files[name] = _student_notebook(name, content)
+    if "README.md" in files:
+        files["README.md"] = _student_readme(files["README.md"].decode("utf-8"), {name.partition("/")[0] for name in files}).encode()
     out.parent.mkdir(parents=True, exist_ok=True)
     beside = out.with_name(f".{out.name}.{os.getpid()}")
     with zipfile.ZipFile(beside, "w", zipfile.ZIP_DEFLATED) as archive:
@@ -60,6 +63,14 @@ def release(out: Path, *, course: Path) -> list[str]:
 def _add(files: dict[str, bytes], path: Path, name: str) -> None:
     if path.is_file() and not path.is_symlink() and not _SKIPPED.search(name):
         files[name] = path.read_bytes()
+
+
+def _student_readme(text: str, folders: set[str]) -> str:
+    """The README without the chapters for teachers, and without the folders that are not in the zip."""
+    chapters = re.split(r"^(?=## )", text, flags=re.MULTILINE)
+    kept = "".join(chapter for chapter in chapters if chapter.partition("\n")[0].removeprefix("## ") not in _FOR_TEACHERS)
+    return "".join(line for line in kept.splitlines(keepends=True)
+                   if not (row := re.match(r"\| `([^/`]+)/", line)) or row[1] in folders)
 
 
 def _student_notebook(name: str, content: bytes) -> bytes:

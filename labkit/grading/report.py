@@ -36,7 +36,7 @@ _MISTAKES = {    # what the engine and the sandbox name, besides the mistakes th
     "writes_into_input": "it wrote into its input", "property": "a property does not hold", "hidden_only": "right in the notebook only",
     "not_comparable": "it returned something that cannot be compared", "TimeLimit": "stopped: it took too long",
     "MemoryLimit": "stopped: too much memory", "ProcessLimit": "stopped: too many processes", "FileLimit": "stopped: too many files",
-    "OutputLimit": "stopped: it printed too much", "Crash": "it ended its process", "Protocol": "it meddled with the grader's channel",
+    "OutputLimit": "stopped: it printed too much", "Withheld": "it called what the exercise asks to write", "Crash": "it ended its process", "Protocol": "it meddled with the grader's channel",
 }
 
 
@@ -59,7 +59,7 @@ def chapter_section(assignment: Assignment, exercises: Sequence[dict], remarks: 
     parts = [f"<h2>{_text(int(assignment.number))} · {_text(assignment.title)}</h2>", _notes("About the notebook", remarks)]
     for record in exercises:
         kind, sign, words = _STATES[state_of(record)]
-        took = f"{record['seconds']:.1f} s · " if record["source"] else ""
+        took = f"{record['seconds']:.1f} s · " if record["seconds"] >= 0.1 else ""
         parts += [f'<section class="exercise {kind}" id="{_text(assignment.name)}-{_text(record["name"])}">',
                   f'<h3><span class="state">{sign}</span> <code>{_text(record["name"])}</code> <span class="state">{words}</span>'
                   f'<span class="points">{took}{record["earned"]:g} of {record["points"]:g} points</span></h3>']
@@ -115,21 +115,23 @@ def student_page(row: Row, items: Sequence[Item], sections: str) -> str:
         anchor = f'<a href="#{_text(item.chapter)}-{_text(item.name)}"><code>{_text(item.name)}</code></a>' if record or item.written \
             else f"<code>{_text(item.name)}</code>"
         override = row.overrides.get(item)
-        note = f' <span class="soft">your instructor’s mark: {_text(override.reason)}</span>' if override else ""
+        instead = f", instead of the check’s {record['earned']:g}" if record else ""
+        note = f' <span class="soft">your instructor’s mark{instead}: {_text(override.reason)}</span>' if override else ""
         lines.append(f'<tr><td>{anchor}{note}</td><td class="state {state[0]}">{state[1]} {state[2]}</td>'
                      f'<td class="number">{"…" if mark is None else f"{mark:g}"} of {item.points:g}</td></tr>')
     if row.person.late:
-        lines.append(f'<tr><td>handed in late</td><td></td><td class="number">−{row.person.late:g} %</td></tr>')
+        lines.append(f'<tr><td>handed in late</td><td class="state">{row.person.late:g} % off</td>'
+                     f'<td class="number">−{row.total - row.mark:.3g}</td></tr>')
     lines.append(f'<tr class="sum"><td>Mark</td><td></td><td class="number">{row.mark:g} of {out_of:g}</td></tr>')
     body = [f'<div class="head"><div><p class="soft">Feedback</p><h1>{_text(row.person.name or row.person.student)}</h1>'
-            f'{f"<p>{_text(row.person.student)}</p>" if row.person.name else ""}</div>'
+            f'{f"<p>{_text(row.person.student)}</p>" if row.person.name not in ("", row.person.student) else ""}</div>'
             f'<div class="score">{row.mark:g} <small>of {out_of:g} points</small></div></div>',
             _notes("About what was handed in", row.remarks),
             '<div class="wide"><table><thead><tr><th scope="col">exercise</th><th scope="col">what the check says</th>'
             f'<th scope="col" class="number">points</th></tr></thead><tbody>{"".join(lines)}</tbody></table></div>',
             sections, _written(row, items),
             '<p class="soft">The marks come from the checks of the notebook, run again on other random inputs than those you saw. The '
-            "pictures here show the inputs of the notebook. The seconds are what all calls of your function took together.</p>"
+            "pictures here show the inputs of the notebook. Seconds, where there are any, are what all calls of your function took together.</p>"
             if sections else ""]
     return page(f"Feedback for {row.person.name or row.person.student}", "\n".join(part for part in body if part))
 

@@ -12,6 +12,7 @@ import hmac
 import json
 import os
 import shutil
+import sys
 import tempfile
 import time
 import traceback
@@ -20,6 +21,9 @@ from dataclasses import asdict, dataclass, field, replace
 from functools import lru_cache
 from pathlib import Path
 
+import torch
+
+from labkit.checks import answers
 from labkit.checks.answers import Reply, Request
 from labkit.checks.engine import PUBLIC_SEED, Exercise
 from labkit.checks.verdict import Verdict
@@ -83,6 +87,7 @@ def grade_submission(job: Job) -> Path:
     OSError, ValueError : the secret or the course cannot be read, or the result not be written.
     """
     start = time.monotonic()
+    _simulate_cuda()
     key = key_of(job)
     job.scratch.mkdir(parents=True, exist_ok=True)
     scratch = Path(tempfile.mkdtemp(dir=job.scratch))
@@ -111,6 +116,14 @@ def grade_submission(job: Job) -> Path:
     write_text(job.path.with_suffix(".html"), "\n".join(sections))
     write_text(job.path, json.dumps(result, indent=1))
     return job.path
+
+
+def _simulate_cuda() -> None:
+    """Have numba run CUDA kernels on its simulator where there is no GPU: the checks' references run in this process."""
+    if not torch.cuda.is_available():
+        os.environ.setdefault("NUMBA_ENABLE_CUDASIM", "1")
+        if "numba" in sys.modules:
+            sys.modules["numba"].config.reload_config()
 
 
 def finished(job: Job) -> bool:
@@ -257,7 +270,7 @@ class _Marking:
             return self._wrong(exercise, "TimeLimit", f"The {SUBMISSION_SECONDS / 60:g} minutes for a submission were used up by "
                                "other exercises; this one was not tried."), ""
         stopped: list[str] = []
-        seconds = 0.0
+        seconds, withheld = 0.0, False
         with ExitStack() as stack:
             try:
                 sandbox.cells = tuple(self.extracted.cells[i] for i in cells)
@@ -266,7 +279,7 @@ class _Marking:
                 raise _GraderFailure(f"{type(error).__name__}: {error}") from error
 
             def watched(request: Request) -> Reply:
-                nonlocal seconds
+                nonlocal seconds, withheld
                 try:
                     reply = call(request)
                 except Exception as error:
@@ -274,16 +287,27 @@ class _Marking:
                 seconds += reply.seconds
                 if reply.problem and reply.problem.kind in _STOPPED:
                     stopped.append(reply.problem.kind)
+                withheld = withheld or bool(reply.problem and reply.problem.kind == "Withheld")
                 return reply
 
             try:
                 verdict = exercise.judge(watched, seed=seed)
-                return replace(verdict, seconds=seconds), stopped[0] if stopped else ""
+                mistake = "Withheld" if withheld and verdict.mistake == "raises" else verdict.mistake
+                return replace(verdict, seconds=seconds, mistake=mistake), stopped[0] if stopped else ""
             except (_GraderFailure, KeyboardInterrupt):
                 raise
             except Exception as error:      # a value so strange that the check itself stumbles over it earns nothing
+                self._require_sound(exercise, seed)
                 return self._wrong(exercise, "not_comparable", "It returned something that cannot be compared with what was expected "
                                    f"({type(error).__name__})."), ""
+
+    @staticmethod
+    def _require_sound(exercise: Exercise, seed: int) -> None:
+        """See that a check which stumbled does not stumble over its own reference: no student would be to blame for that."""
+        try:
+            exercise.judge(lambda request: answers.perform(exercise.kind, exercise.reference, request), seed=seed)
+        except Exception as error:
+            raise _GraderFailure(f"the check of {exercise.name} fails on its own reference: {type(error).__name__}: {error}") from error
 
     @staticmethod
     def _wrong(exercise: Exercise, mistake: str, sentence: str) -> Verdict:

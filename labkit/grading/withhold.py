@@ -36,8 +36,8 @@ class Withheld(Exception):
     """A function was called that the exercise asks the student to write."""
 
     def __init__(self, name: str):
-        super().__init__(f"{name} is what this exercise asks you to write, "
-                         "so it is not there while your answer is marked")
+        super().__init__(f"this exercise asks you to write what {name} does; while answers are marked it is not there, "
+                         "and it was called")
 
 
 # --- the copy of labkit ---------------------------------------------------------------------------------------------

@@ -47,8 +47,9 @@ class TimeUp(BaseException):
 # --- the parent -----------------------------------------------------------------------------------------------------
 
 def main() -> None:
-    """`worker CONTROL_FD SETTINGS`, with JSON settings: `temporary` (folder emptied before each exercise), `preload`
-    (modules), `file_bytes`, `open_files`, `private` (whether this is the first process of its namespace)."""
+    """`worker CONTROL_FD SETTINGS`, with JSON settings: `temporary` (folders emptied before each exercise; the first is
+    the child's own), `preload` (modules), `file_bytes`, `open_files`, `private` (whether this is the first process of its
+    namespace)."""
     control = socket.socket(fileno=int(sys.argv[1]))
     settings = json.loads(sys.argv[2])
     if settings["private"] and os.getpid() != 1:      # /tmp would be everybody's, and it is going to be emptied
@@ -82,7 +83,8 @@ def main() -> None:
                 processes.kill_below(os.getpid())
                 os._exit(0)
             try:
-                folders.empty(Path(settings["temporary"]))
+                for folder in settings["temporary"]:
+                    folders.empty(Path(folder))
             except OSError:      # what one exercise wrote must not be there in the next: start anew
                 os._exit(1)
             child, forks = os.fork(), forks + 1
@@ -131,7 +133,7 @@ def _child(channel: int, output: int, settings: dict) -> None:
         os.close(output)
         resource.setrlimit(resource.RLIMIT_FSIZE, (settings["file_bytes"],) * 2)
         resource.setrlimit(resource.RLIMIT_NOFILE, (settings["open_files"],) * 2)
-        work = Path(settings["temporary"]) / "work"
+        work = Path(settings["temporary"][0]) / "work"
         work.mkdir()
         os.chdir(work)
         _Answerer(socket.socket(fileno=channel), work).serve()
