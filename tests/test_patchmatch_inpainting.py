@@ -126,7 +126,7 @@ def test_bad_arguments_are_refused(tiles, arguments, words):
 
 
 def test_scales_bring_the_hole_down_to_a_patch():
-    mask = square(256, 256, row=100, column=100, side=56)
+    mask = square(256, 256, row=96, column=96, side=56)
     scales = inpainting._scales(torch.zeros(1, 1, 256, 256), mask, (1, 7, 7), None)
     assert [hole.shape[-1] for _, hole in scales] == [256, 128, 64, 32]
     assert [int(hole[0].any(0).sum()) for _, hole in scales] == [56, 28, 14, 7]
