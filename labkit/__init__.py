@@ -9,7 +9,7 @@ import importlib
 __version__ = "0.1.0"
 
 _MODULES = ("checks", "features", "figures", "filtering", "images", "metrics", "operators", "patches", "patchmatch", "pyramids",
-            "restoration", "results", "runtime", "textures", "widgets")
+            "restoration", "results", "runtime", "texture_optimization", "textures", "widgets")
 
 
 def __getattr__(name: str):
