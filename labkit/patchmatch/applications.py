@@ -8,13 +8,13 @@ import torch
 from torch import Tensor
 
 from labkit.images import pad, to_grey
-from labkit.patchmatch.fields import Match, as_kernel_field, reconstruct, upsample_nnf, validate_patches
+from labkit.patchmatch.fields import Match, as_kernel_field, reconstruct, upsample_nnf
 from labkit.patchmatch.search import JUMPS, Problem, describe_problem, patchmatch
 from labkit.pyramids import gaussian_pyramid
 from labkit.runtime import generator
 from labkit.validation import describe, validate_image, validate_integer, validate_number, validate_same_size
 
-SHARP = 3                   # side of the patches that vote for the last picture: whole ones blur, single pixels show seams
+SHARP = 3                   # side of what votes for the last picture: whole patches blur, single pixels show seams
 COARSEST = 3                # sides of a patch that the coarsest picture still holds
 SMALLEST_SLOPE = 1e-3       # a picture whose steepest slope is below this has no contours
 CHOICES = 8                 # how often the patches choose among their matches
@@ -62,13 +62,14 @@ def reshuffle(image: Tensor, *, size: tuple[int, int] | None = None, patch_size:
     ----------
     Barnes et al., "PatchMatch", SIGGRAPH 2009, section 4. Lecture part I, "Synthesis by reshuffling".
     """
-    validate_patches(image, image, patch_size, batch=False)
+    _validate_pair(image, image, names=("image", "image"), patch_size=patch_size)
     size = tuple(image.shape[-2:]) if size is None else _validated_size(size, patch_size)
     levels = _validated_levels(levels, patch_size, tuple(image.shape[-2:]), size)
     validate_integer(iterations, name="iterations", minimum=1)
     validate_number(piece, name="piece", minimum=1)
+    validate_integer(seed, name="seed", minimum=0)
     exemplars = gaussian_pyramid(image, levels=levels)
-    sizes = [tuple(shape.shape[-2:]) for shape in gaussian_pyramid(image.new_zeros(1, *size), levels=levels)]
+    sizes = [tuple(blank.shape[-2:]) for blank in gaussian_pyramid(image.new_zeros(1, *size), levels=levels)]
     nnf = _shuffled_pieces(exemplars[-1], sizes[-1], patch_size=patch_size, side=round(piece * patch_size), seed=seed)
     for level in reversed(range(levels)):
         exemplar = exemplars[level]
@@ -85,21 +86,23 @@ def reshuffle(image: Tensor, *, size: tuple[int, int] | None = None, patch_size:
 
 
 def _shuffled_pieces(exemplar: Tensor, size: tuple[int, int], *, patch_size: int, side: int, seed: int) -> Tensor:
-    """A field (2, H', W') that is a mosaic of pieces of the exemplar, drawn so that they cover it evenly."""
+    """A field (2, H', W') that is a mosaic of square pieces of the exemplar, drawn so that they cover it evenly."""
     random = generator(seed)
-    cells, inside, room = [], [], []
-    for length, available in zip(size, exemplar.shape[-2:]):
-        place = torch.arange(length - patch_size + 1) + int(torch.randint(side, (1,), generator=random))
-        cells.append(place // side)
-        inside.append(place % side)
-        room.append(available - patch_size + 1)
-    # Multiples of these two numbers, modulo 1, fill the square evenly for any number of pieces (Roberts's R2 sequence).
-    shape = (int(cells[0][-1]) + 1, int(cells[1][-1]) + 1)
+    places = [length - patch_size + 1 for length in exemplar.shape[-2:]]
+    side = min(side, *places)
+    cells, offsets = [], []
+    for length in size:
+        start = torch.arange(length - patch_size + 1) + int(torch.randint(side, (1,), generator=random))
+        cells.append(start // side)
+        offsets.append(start % side)
+    shape = tuple(int(cell[-1]) + 1 for cell in cells)
     turn = torch.randperm(shape[0] * shape[1], generator=random).double().reshape(shape)
-    first = [(turn * step + float(torch.rand(1, generator=random))) % 1 for step in (0.7548776662466927, 0.5698402909980532)]
-    nnf = [(corner[cells[0][:, None], cells[1]] * max(1, places - side + 1)).long() + offset
-           for corner, places, offset in zip(first, room, (inside[0][:, None], inside[1]))]
-    return torch.stack([axis.clamp(max=places - 1) for axis, places in zip(nnf, room)]).int().to(exemplar.device)
+    nnf = []
+    # Multiples of these two numbers, modulo 1, fill the square evenly for any number of pieces (Roberts's R2 sequence).
+    for step, room, offset in zip((0.7548776662466927, 0.5698402909980532), places, (offsets[0][:, None], offsets[1])):
+        first = ((turn * step + float(torch.rand(1, generator=random))) % 1 * (room - side + 1)).long()
+        nnf.append(first[cells[0][:, None], cells[1]] + offset)
+    return torch.stack(nnf).int().to(exemplar.device)
 
 
 # --- stereo ---------------------------------------------------------------------------------------------------------
@@ -143,18 +146,18 @@ def stereo_disparity(left: Tensor, right: Tensor, *, patch_size: int = 5, larges
     Local Transforms for Computing Visual Correspondence", ECCV 1994. Lecture part I, "Example: Stereo-Vision".
     """
     validate_image(left, name="left", channels=(1, 3), batch=False)
-    validate_image(right, name="right", channels=(1, 3), batch=False)
+    _validate_pair(left, right, names=("left", "right"), patch_size=patch_size)
     validate_same_size(left, right, names=("left", "right"))
-    validate_patches(left, right, patch_size, batch=False)
-    validate_integer(patch_size, name="patch_size", minimum=1, odd=True)
+    validate_integer(patch_size, name="patch_size", odd=True)
     validate_integer(largest, name="largest", minimum=1, maximum=left.shape[-1] - 1)
     validate_integer(iterations, name="iterations", minimum=1)
     validate_integer(radius, name="radius", minimum=0)
+    validate_integer(seed, name="seed", minimum=0)
     views = [pad(_census(view), amount=patch_size // 2, border="replicate") for view in (left, right)]
     search = {"patch_size": patch_size, "largest": largest, "iterations": iterations}
     of_left = _row_search(views[0], views[1], sign=-1, seed=seed, **search)
     of_right = _row_search(views[1], views[0], sign=1, seed=seed + 1, **search)
-    filled = _fill_from_behind(of_left, _consistent(of_left, of_right))
+    filled = fill_from_behind(of_left, _consistent(of_left, of_right))
     if radius:
         filled = _weighted_median(filled, left, radius=radius)
     return filled[None].to(left.dtype)
@@ -250,7 +253,7 @@ def _consistent(of_left: Tensor, of_right: Tensor) -> Tensor:
     return (of_left - of_right.gather(1, match)).abs() <= 1
 
 
-def _fill_from_behind(disparity: Tensor, trusted: Tensor) -> Tensor:
+def fill_from_behind(disparity: Tensor, trusted: Tensor) -> Tensor:
     """What is not trusted takes the smaller disparity, the farther point, of the nearest trusted ones left and right."""
     height, width = disparity.shape
     columns = torch.arange(width, device=disparity.device).expand(height, width)
@@ -286,7 +289,7 @@ def _weighted_median(values: Tensor, guide: Tensor, *, radius: int) -> Tensor:
 
 # --- stylisation ----------------------------------------------------------------------------------------------------
 
-def stylize(content: Tensor, style: Tensor, *, patch_size: int = 5, levels: int | None = None, iterations: int = 4,
+def stylize(content: Tensor, style: Tensor, *, patch_size: int = 5, levels: int | None = None, iterations: int = 2,
             k: int = 5, reuse_penalty: float = 1.0, content_weight: float = 0.1, contour_weight: float = 0.5,
             recolor: bool = True, seed: int = 0) -> Tensor:
     """A picture of the content that is made of patches of the style.
@@ -330,7 +333,7 @@ def stylize(content: Tensor, style: Tensor, *, patch_size: int = 5, levels: int 
     Samuth, Tschumperlé, Rabin, "A Patch-Based Approach for Artistic Style Transfer via Constrained Multi-Scale Image
     Matching", ICIP 2022. Lecture part I, "Automatic Style Transfer with patch matching".
     """
-    validate_patches(content, style, patch_size, batch=False)
+    _validate_pair(content, style, names=("content", "style"), patch_size=patch_size)
     levels = _validated_levels(levels, patch_size, tuple(content.shape[-2:]), tuple(style.shape[-2:]))
     validate_integer(iterations, name="iterations", minimum=1)
     validate_integer(k, name="k", minimum=1)
@@ -345,7 +348,8 @@ def stylize(content: Tensor, style: Tensor, *, patch_size: int = 5, levels: int 
         guide, exemplar = contents[level], styles[level]
         if nnf is not None:
             nnf = upsample_nnf(nnf, patch_size=patch_size, image_size=tuple(guide.shape[-2:]),
-                               exemplar_size=tuple(exemplar.shape[-2:]), coarse_exemplar_size=tuple(styles[level + 1].shape[-2:]))
+                               exemplar_size=tuple(exemplar.shape[-2:]),
+                               coarse_exemplar_size=tuple(styles[level + 1].shape[-2:]))
             picture = reconstruct(nnf, exemplar, patch_size=patch_size)
         blend = content_weight + (1 - content_weight) * contour_weight * _contours(guide)
         places = tuple(side - patch_size + 1 for side in exemplar.shape[-2:])
@@ -363,11 +367,12 @@ def stylize(content: Tensor, style: Tensor, *, patch_size: int = 5, levels: int 
 def _recolored(content: Tensor, style: Tensor) -> Tensor:
     """The content with the mean and covariance of the style's colours, by the linear map that moves them least."""
     pixels, wanted = (picture.detach().double().flatten(1) for picture in (content, style))
+    low, high = map(float, torch.aminmax(wanted))
     root, wanted_root = (_square_root(torch.cov(colors).reshape(len(colors), -1)) for colors in (pixels, wanted))
     inverse = torch.linalg.pinv(root, hermitian=True, rtol=1e-6)        # of a colour that does not vary: 0
     transport = inverse @ _square_root(root @ wanted_root @ wanted_root @ root) @ inverse
     moved = transport @ (pixels - pixels.mean(1, keepdim=True)) + wanted.mean(1, keepdim=True)
-    return moved.reshape(content.shape).clamp(float(style.min()), float(style.max())).to(content.dtype)
+    return moved.reshape(content.shape).clamp(low, high).to(content.dtype)
 
 
 def _square_root(matrix: Tensor) -> Tensor:
@@ -401,12 +406,13 @@ def _choose(match: Match, places: tuple[int, int], *, penalty: float, seed: int)
     number = match.nnf[:, 0].long() * places[1] + match.nnf[:, 1]
     price = penalty * _typical(match.distance[0]) * places[0] * places[1] / number[0].numel()
     chosen, random = torch.zeros_like(number[:1]), generator(seed)
-    for _ in range(CHOICES if penalty else 0):
+    for round_ in range(CHOICES if penalty else 0):
         taken = number.gather(0, chosen)
         others = torch.bincount(taken.flatten(), minlength=places[0] * places[1])[number] - (number == taken).long()
         cheapest = (match.distance + price * others).argmin(0, keepdim=True)
-        # Half of them choose again at a time: all at once would leave a popular patch together and come back together.
-        again = (torch.rand(chosen.shape, generator=random) < 0.5).to(chosen.device)
+        # Half of them choose again, then a third, a quarter, …: all at once would leave a popular patch together, and
+        # come back together.
+        again = (torch.rand(chosen.shape, generator=random) < 1 / (round_ + 2)).to(chosen.device)
         chosen = torch.where(again, cheapest, chosen)
     return match.nnf.gather(0, chosen[:, None].expand(1, 2, *chosen.shape[1:]))[0]
 
@@ -434,6 +440,16 @@ def _sharp(nnf: Tensor, exemplar: Tensor, patch_size: int) -> Tensor:
     (rows, down), (columns, across) = axes
     moved = nnf[:, rows[:, None], columns] + torch.stack(torch.broadcast_tensors(down[:, None], across))
     return reconstruct(moved, exemplar, patch_size=middle)
+
+
+def _validate_pair(first: Tensor, second: Tensor, *, names: tuple[str, str], patch_size: int) -> None:
+    """Refuse two pictures between which patches cannot be compared."""
+    for picture, name in zip((first, second), names):
+        validate_image(picture, name=name, batch=False)
+        validate_integer(patch_size, name="patch_size", minimum=1, maximum=min(picture.shape[-2:]))
+    if (first.shape[0], first.dtype, first.device) != (second.shape[0], second.dtype, second.device):
+        raise ValueError(f"{names[0]} is {describe(first)} on {first.device} and {names[1]} is {describe(second)} on "
+                         f"{second.device}; expected the same number of channels, dtype and device")
 
 
 def _validated_size(size: tuple[int, int], patch_size: int) -> tuple[int, int]:
