@@ -52,7 +52,7 @@ def threads() -> int:
 def generator(seed: int = 0) -> torch.Generator:
     """A CPU random generator. Drawing on the CPU and moving the numbers gives every device the same ones."""
     validate_integer(seed, name="seed", minimum=0)
-    return torch.Generator().manual_seed(seed)
+    return torch.Generator().manual_seed(int(seed))
 
 
 def progress(items: Iterable[Item], *, description: str = "", total: int | None = None) -> Iterator[Item]:

@@ -93,8 +93,11 @@ def _consider(image, exemplar, weights, valid, prices, field, distance, shape, a
         found = _distance(image, exemplar, weights, shape, absolute, t, y, x, s, v, u, farthest)
     else:
         gain, bias = prices[0, s, v, u], prices[1, s, v, u]
-        found = gain * _distance(image, exemplar, weights, shape, absolute, t, y, x, s, v, u,
-                                 (farthest - bias) / gain) + bias
+        bound = (farthest - bias) / gain
+        found = _distance(image, exemplar, weights, shape, absolute, t, y, x, s, v, u, bound)
+        if found > bound:       # an unfinished sum
+            return
+        found = gain * found + bias
     if not found < farthest:
         return
     place = k - 1

@@ -50,6 +50,8 @@ def _consider(image, exemplar, weights, weighted, valid, prices, priced, field, 
         bound = (farthest - prices[1, s, v, u]) / prices[0, s, v, u]
     found = _distance(image, exemplar, weights, weighted, depth, side, channels, absolute, t, y, x, s, v, u, bound)
     if priced:
+        if found > bound:       # an unfinished sum
+            return
         found = prices[0, s, v, u] * found + prices[1, s, v, u]
     if not found < farthest:
         return

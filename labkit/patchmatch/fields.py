@@ -185,8 +185,8 @@ def reconstruct(nnf: Tensor, exemplar: Tensor, *, patch_size: int, weights: Tens
     whole = validate_field(nnf, exemplar=exemplar, patch_size=patch_size)
     shape = (*whole.shape[:1], *whole.shape[2:])
     if weights is not None:
-        if not isinstance(weights, Tensor) or weights.numel() != whole[:,
-                0].numel() or weights.shape[-2:] != nnf.shape[-2:]:
+        if not isinstance(weights, Tensor) or weights.is_complex() or weights.shape[-2:] != nnf.shape[-2:] \
+                or weights.numel() != whole[:, 0].numel():
             raise ValueError(f"weights is {describe(weights)}; expected a tensor {tuple(nnf[..., 0, :, :].shape)}")
         low, high = map(float, torch.aminmax(weights.detach()))
         if not 0 <= low <= high < float("inf"):

@@ -146,15 +146,30 @@ def _scales(video: Tensor, hole: Tensor, patch: tuple[int, int, int], levels: in
 
 def _levels(hole: Tensor, side: int) -> int:
     """How many halvings make the widest place of the hole as wide as a patch, and one."""
+    radius = max(float(_depths(frame[None]).max()) for frame in hole)
+    return 1 + max(0, math.ceil(math.log2(2 * radius / side)))
+
+
+def _depths(hole: Tensor) -> Tensor:
+    """How far every pixel of the hole (T, H, W) is from the next known one, in pixels and frames; 0 for known ones."""
     from scipy.ndimage import distance_transform_edt
 
-    radius = max(float(distance_transform_edt(frame.numpy()).max()) for frame in hole.cpu())
-    return 1 + max(0, math.ceil(math.log2(2 * radius / side)))
+    depths = torch.zeros(hole.shape, dtype=torch.float64, device=hole.device)
+    places = hole.nonzero()
+    if len(places):     # the rest of a large picture would take most of the time
+        box = tuple(slice(max(0, int(low) - 1), int(high) + 2) for low, high in zip(places.amin(0), places.amax(0)))
+        depths[box] = torch.from_numpy(distance_transform_edt(hole[box].cpu().numpy())).to(hole.device)
+    return depths
 
 
 def _touched(places: Tensor, patch: tuple[int, int, int]) -> Tensor:
     """Which patches hold one of these pixels: (T, H, W) to (T', H', W')."""
-    return F.max_pool3d(places[None, None].float(), patch, stride=1)[0, 0] > 0
+    touched = places[None, None].float()
+    for axis, side in enumerate(patch):     # one axis after the other: a sum of sides, not their product
+        window = [1, 1, 1]
+        window[axis] = side
+        touched = F.max_pool3d(touched, window, stride=1)
+    return touched[0, 0] > 0
 
 
 def _problem(picture: Tensor, missing: Tensor, patch: tuple[int, int, int], metric: str) -> Problem:
@@ -233,9 +248,7 @@ def _confidence(missing: Tensor, problem: Problem) -> Tensor:
 
     Without it the patches inside, which agree with each other, outvote those at the border, which see known pixels.
     """
-    from scipy.ndimage import distance_transform_edt
-
-    depth = torch.from_numpy(distance_transform_edt(missing.cpu().numpy())).to(problem.image)
+    depth = _depths(missing).to(problem.image)
     for axis, (size, side) in enumerate(zip(problem.active.shape, (problem.depth, problem.side, problem.side))):
         depth = depth.narrow(axis, side // 2, size)
     return CONFIDENCE ** -depth.clamp(max=DEEPEST)

@@ -154,13 +154,17 @@ def candidates(image: Tensor, exemplar: Tensor, match: Match, *, row: int, colum
     ------
     ValueError : the match has no trace, is of another schedule, or the patch or iteration does not exist.
     """
+    from labkit.patchmatch.fields import Match, validate_field
     from labkit.patchmatch.search import describe_problem
-    from labkit.validation import validate_integer
+    from labkit.validation import describe, validate_integer
 
+    if not isinstance(match, Match):
+        raise ValueError(f"match is {describe(match)}; expected what patchmatch(…, trace=True) returned")
     if not match.fields or match.schedule != "sequential" or match.nnf.ndim != 3 or match.transform is not None:
         raise ValueError(f"match is of schedule {match.schedule!r} with {len(match.fields)} fields kept; expected one of "
                          "patchmatch(…, schedule='sequential', k=1, trace=True) without transforms")
     problem = describe_problem(image.cpu(), exemplar.cpu(), patch_size=match.patch_size, metric=match.metric, method="reference")
+    validate_field(match.nnf, image=image, exemplar=exemplar, patch_size=match.patch_size, name="match.nnf")
     validate_integer(iteration, name="iteration", minimum=1, maximum=len(match.fields) - 1)
     for value, name, size in ((row, "row", match.nnf.shape[-2]), (column, "column", match.nnf.shape[-1])):
         validate_integer(value, name=name, minimum=0, maximum=size - 1)
