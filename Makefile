@@ -99,6 +99,7 @@ mutants: install-all
 
 bench: install-all
 	$(BIN)/labkit bench
+	$(BIN)/labkit bench patchmatch
 
 data: install
 	$(BIN)/python -m labkit.textures

@@ -1,6 +1,6 @@
 """How many small changes of a right answer the checks notice.
 
-    python -m tests.mutants [filtering] [--sample N] [--seed S]
+    python -m tests.mutants [filtering patchmatch] [--sample N] [--seed S]
 
 Every solution is changed in one place at a time: an operator, a constant, a comparison, a sign, a term or a method call
 dropped, a flag turned. A mutant that the check accepts counts as *equivalent* only if it agrees with the solution on
@@ -12,6 +12,7 @@ from __future__ import annotations
 import argparse
 import ast
 import copy
+import os
 import random
 import signal
 import sys
@@ -23,6 +24,8 @@ from dataclasses import dataclass
 import torch
 
 from labkit import checks
+from labkit.checks.answers import Request, perform
+from labkit.checks.engine import _difference
 from tests import solutions
 
 TRIES = 60
@@ -151,8 +154,84 @@ def _attention_inputs(rng: random.Random) -> tuple:
     return 4 * _rand(rng, n, d), 4 * _rand(rng, m, d), _rand(rng, m, k), rng.uniform(0.3, 3)
 
 
+def _pictures(rng: random.Random, channels: int, n: int) -> tuple[torch.Tensor, torch.Tensor]:
+    return tuple(_rand(rng, channels, n + rng.randint(0, 6), n + rng.randint(0, 6)) for _ in range(2))
+
+
+def _field(rng: random.Random, rows: int, columns: int, exemplar: torch.Tensor, n: int) -> torch.Tensor:
+    random = _rand(rng, 2, rows, columns) * torch.tensor([side - n + 1 for side in exemplar.shape[1:]])[:, None, None]
+    return random.floor().to(torch.int32)
+
+
+def _distances(image: torch.Tensor, exemplar: torch.Tensor, nnf: torch.Tensor, n: int) -> torch.Tensor:
+    out = image.new_empty(nnf.shape[1:])
+    for i in range(out.shape[0]):
+        for j in range(out.shape[1]):
+            r, c = nnf[:, i, j].tolist()
+            out[i, j] = (image[:, i:i + n, j:j + n] - exemplar[:, r:r + n, c:c + n]).square().sum()
+    return out
+
+
+def _position(rng: random.Random, image: torch.Tensor, n: int) -> tuple[int, int]:
+    return rng.randint(0, image.shape[1] - n), rng.randint(0, image.shape[2] - n)
+
+
+def _matched_inputs(rng: random.Random) -> tuple:
+    n = rng.randint(1, 4)
+    image, exemplar = _pictures(rng, rng.choice((1, 3)), n)
+    nnf = _field(rng, image.shape[1] - n + 1, image.shape[2] - n + 1, exemplar, n)
+    return image, exemplar, nnf, _distances(image, exemplar, nnf, n), n
+
+
+def _patch_distance_inputs(rng: random.Random) -> tuple:
+    n = rng.randint(1, 4)
+    image, exemplar = _pictures(rng, rng.choice((1, 2, 3)), n)
+    return image, exemplar, _position(rng, image, n), _position(rng, exemplar, n), n
+
+
+def _exhaustive_inputs(rng: random.Random) -> tuple:
+    n = rng.randint(1, 4)
+    return *_pictures(rng, rng.choice((1, 3)), n), n
+
+
+def _propagate_inputs(rng: random.Random) -> tuple:
+    image, exemplar, nnf, distance, n = _matched_inputs(rng)
+    return image, exemplar, nnf, distance, _position(rng, image, n), rng.choice((-1, 1)), n
+
+
+def _search_inputs(rng: random.Random) -> tuple:
+    n = rng.randint(1, 4)
+    image, exemplar = _pictures(rng, rng.choice((1, 3)), n)
+    (i, j), (r, c) = position, match = _position(rng, image, n), _position(rng, exemplar, n)
+    distance = float((image[:, i:i + n, j:j + n] - exemplar[:, r:r + n, c:c + n]).square().sum())
+    return image, exemplar, position, match, distance, 2 * _rand(rng, rng.randint(0, 5), 2) - 1, n
+
+
+def _loop_inputs(rng: random.Random) -> tuple:
+    image, exemplar, nnf, _, n = _matched_inputs(rng)
+    return image, exemplar, nnf, 2 * _rand(rng, rng.randint(0, 3), *nnf.shape[1:], rng.randint(0, 4), 2) - 1, n
+
+
+def _voting_inputs(rng: random.Random) -> tuple:
+    n = rng.randint(1, 4)
+    exemplar = _pictures(rng, rng.choice((1, 3)), n)[0]
+    return _field(rng, rng.randint(1, 7), rng.randint(1, 7), exemplar, n), exemplar, n
+
+
+def _jump_inputs(rng: random.Random) -> tuple:
+    *rest, n = _matched_inputs(rng)
+    return *rest, rng.randint(1, 5), n
+
+
+def _cuda_inputs(rng: random.Random) -> Request:
+    image, exemplar, nnf, distance, n = (a.numpy() if isinstance(a, torch.Tensor) else a for a in _matched_inputs(rng))
+    block = rng.randint(1, 3), rng.randint(1, 3)
+    grid = tuple(side // width + 1 for side, width in zip(distance.shape[::-1], block))
+    return Request((image, exemplar, nnf, n, -distance), {"grid": grid, "block": block})
+
+
 # For each exercise: random arguments over a wider range than the check's. Float64, so that what differs, differs.
-INPUTS: dict[str, Callable[[random.Random], tuple]] = {
+INPUTS: dict[str, Callable[[random.Random], tuple | Request]] = {
     "gaussian_filter": lambda rng: (_rand(rng, *_sizes(rng, 1, 3)), rng.uniform(0.4, 4), rng.randint(0, 6)),
     "box_filter": lambda rng: (_rand(rng, *_sizes(rng, 1, 3)), rng.randint(0, 8)),
     "bilateral_filter": lambda rng: (_rand(rng, *_sizes(rng, 1, 3)), rng.uniform(0.5, 4), rng.uniform(0.05, 1), rng.randint(0, 5)),
@@ -164,22 +243,55 @@ INPUTS: dict[str, Callable[[random.Random], tuple]] = {
                                    rng.choice((5, 7, 9)), rng.uniform(0.05, 0.5), rng.uniform(0, 0.2)),
     "pca_filter": _pca_inputs,
     "nonlocal_attention": _attention_inputs,
+    "patch_distance": _patch_distance_inputs,
+    "exhaustive_search": _exhaustive_inputs,
+    "propagate": _propagate_inputs,
+    "random_search": _search_inputs,
+    "patchmatch": _loop_inputs,
+    "reconstruct": _voting_inputs,
+    "jump_flood": _jump_inputs,
+    "parallel_jump_flood": lambda rng: tuple(a.numpy() if isinstance(a, torch.Tensor) else a for a in _jump_inputs(rng)),
+    "cuda_distance": _cuda_inputs,
 }
 
 
-def equivalent(exercise: str, mutant: Callable, right: Callable, *, tolerance: float = 1e-9) -> bool:
-    """Whether two functions agree on `TRIES` random inputs of the wider kind."""
-    rng = random.Random(exercise)
+def equivalent(chapter: str, exercise: str, mutant: Callable, right: Callable, *, tolerance: float = 1e-9) -> bool:
+    """Whether two answers agree on `TRIES` random inputs of the wider kind."""
+    rng, kind = random.Random(exercise), checks.exercises(chapter)[exercise].kind
+    kind = "function" if kind == "differentiable" else kind
     for _ in range(TRIES):
-        arguments = INPUTS[exercise](rng)
-        theirs = right(*(a.clone() if isinstance(a, torch.Tensor) else a for a in arguments))
-        try:
-            mine = mutant(*(a.clone() if isinstance(a, torch.Tensor) else a for a in arguments))
-        except Exception:
-            return False
-        if not isinstance(mine, torch.Tensor) or mine.shape != theirs.shape or not torch.allclose(mine, theirs, rtol=0, atol=tolerance):
+        made = INPUTS[exercise](rng)
+        request = made if isinstance(made, Request) else Request(made)
+        theirs, mine = perform(kind, right, request), perform(kind, mutant, request)
+        if theirs.problem:
+            raise RuntimeError(f"the solution of {exercise} failed: {theirs.problem}")
+        if mine.problem or _difference(mine.value, theirs.value, tolerance):
             return False
     return True
+
+
+class Interpreted:
+    """A kernel that Python runs itself: a mutant's index out of bounds is then an error, and ends no process."""
+
+    def __init__(self, function: Callable):
+        self.py_func = self.__wrapped__ = function
+
+    def __call__(self, *arguments):
+        return self.py_func(*arguments)
+
+
+_INTERPRETED = """
+from tests.mutants import Interpreted
+prange = range
+def njit(**options):
+    return Interpreted
+"""
+
+
+def define(chapter: str, code: str, exercise: str) -> Callable:
+    """What a cell defines; a compiled kernel is interpreted instead."""
+    kernel = checks.exercises(chapter)[exercise].kind == "kernel"
+    return solutions.define(chapter, _INTERPRETED + code if kernel else code, exercise)
 
 
 # --- the count ------------------------------------------------------------------------------------------------------
@@ -204,7 +316,7 @@ def accepted(chapter: str, mutant: Mutant) -> bool:
         warnings.simplefilter("ignore")   # a mutant may well provoke torch's warnings
         try:
             with _at_most(SECONDS):
-                return exercise(solutions.define(chapter, mutant.code, mutant.exercise)).passed
+                return exercise(define(chapter, mutant.code, mutant.exercise)).passed
         except TimeoutError:
             return False
 
@@ -212,10 +324,10 @@ def accepted(chapter: str, mutant: Mutant) -> bool:
 def score(chapter: str, exercise: str, chosen: list[Mutant]) -> Score:
     """Run the check on the given mutants of one exercise."""
     survivors = [mutant for mutant in chosen if accepted(chapter, mutant)]
-    right = solutions.solution(chapter, exercise)
+    right = define(chapter, solutions.source(chapter, exercise), exercise)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        same = [m for m in survivors if equivalent(exercise, solutions.define(chapter, m.code, exercise), right)]
+        same = [m for m in survivors if equivalent(chapter, exercise, define(chapter, m.code, exercise), right)]
     return Score(exercise, len(chosen), len(same), tuple(m for m in survivors if m not in same))
 
 
@@ -235,6 +347,8 @@ def main() -> int:
     parser.add_argument("--sample", type=int, default=None, help="so many mutants per exercise instead of all")
     parser.add_argument("--seed", type=int, default=0)
     arguments = parser.parse_args()
+    if not torch.cuda.is_available():
+        os.environ.setdefault("NUMBA_ENABLE_CUDASIM", "1")     # before a chapter imports numba
     worst = 1.0
     for chapter in arguments.chapters:
         scores = run(chapter, sample=arguments.sample, seed=arguments.seed)

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 ROOT = Path(__file__).resolve().parent.parent
-CHAPTERS = {"filtering": "01_filtering"}
+CHAPTERS = {"filtering": "01_filtering", "patchmatch": "02_patchmatch"}
 
 
 @cache

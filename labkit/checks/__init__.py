@@ -10,7 +10,7 @@ import importlib
 
 from labkit.checks.engine import Exercise
 
-CHAPTERS = ("filtering",)
+CHAPTERS = ("filtering", "patchmatch")
 
 
 def exercises(chapter: str) -> dict[str, Exercise]:

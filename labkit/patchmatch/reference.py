@@ -110,7 +110,7 @@ def random_places(problem: Problem, matches, patch: Place, key: int):
     counter = number * len(matches()) * 128
     for i in range(len(matches())):
         s, v, u = matches()[i]
-        radius = max(problem.valid.shape)
+        radius = max(problem.exemplar.shape[:3])
         while radius >= 1:
             bits = hashed(key, counter)
             row, column = _draw(bits & 0xFFFFFFFF, v, radius, rows), _draw(bits >> 32, u, radius, columns)

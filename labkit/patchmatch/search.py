@@ -213,7 +213,7 @@ class Problem:
 
     def _iteration(self, field: Tensor, distance: Tensor, schedule: str, number: int, key: int) -> tuple[Tensor, Tensor]:
         pictures, patch = self._arrays(), (self.depth, self.side, self.absolute)
-        radius = max(self.valid.shape)
+        radius = max(self.exemplar.shape[:3])
         if schedule == "sequential":
             run("patchmatch", "sequential", *pictures, field, distance, *patch, 1 if number % 2 else -1, radius, key)
             return field, distance

@@ -35,7 +35,7 @@ def compute() -> dict:
          "header": _convergence_header(), "rows": _convergence(size)},
         _growth(sides),
         {"caption": "A square hole in the middle of a texture of 256×256 pixels, filled by patches and by a smooth (biharmonic) surface. "
-                    "PSNR inside the hole; random-feature distance between the hole with its surroundings and the true picture (0 is best).",
+                    "PSNR inside the hole; random-feature distance, in thousandths, between the hole with its surroundings and the true picture (0 is best).",
          "header": ["texture", "hole", "patches: PSNR, dB", "smooth: PSNR, dB", "patches: feature distance", "smooth: feature distance"],
          "rows": _holes()},
         {"caption": "Disparity of the motorcycle pair at half size, against the true one, where that is known.",
@@ -95,7 +95,7 @@ def _holes() -> list[list]:
         around = slice(104 - 16, 104 + side + 16)
         rows.append([name, f"{side}×{side}",
                      *(round(float(metrics.psnr(picture[:, hole, hole], image[:, hole, hole])), 2) for picture in filled),
-                     *(round(float(metrics.single_image_distance(picture[:, around, around], image[:, around, around])), 4)
+                     *(round(1000 * float(metrics.single_image_distance(picture[:, around, around], image[:, around, around])), 1)
                        for picture in filled)])
     return rows
 
