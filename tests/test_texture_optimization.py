@@ -9,9 +9,9 @@ from scipy.optimize import linear_sum_assignment
 
 from labkit import images, metrics, patches
 from labkit.runtime import generator
-from labkit.texture_optimization import energy
+from labkit.texture_optimization import energy, single_image
 from labkit.texture_optimization.energy import optimize_texture, period
-from labkit.texture_optimization.single_image import ascend, psin, psin_ot
+from labkit.texture_optimization.single_image import ascend, gpnn, psin, psin_ot
 from labkit.texture_optimization.transfer import colors_matched, transfer_style_by_patches
 
 SMALL = {"patch_sizes": (8, 4), "levels": 2, "stride": 2, "iterations": 6}
@@ -120,7 +120,7 @@ def test_every_step_is_traced(tiles):
 
 def test_doubles_stay_doubles(tiles):
     for make in (lambda u: optimize_texture(u, **SMALL), lambda u: psin(u, levels=2, patch_size=5, iterations=2),
-                 lambda u: psin_ot(u, levels=2, patch_size=5, iterations=2)):
+                 lambda u: gpnn(u, levels=2, iterations=2), lambda u: psin_ot(u, levels=2, patch_size=5, iterations=2)):
         assert make(tiles.double()).image.dtype == torch.float64
 
 
@@ -154,7 +154,7 @@ def test_style_transfer_keeps_the_content_more_for_a_larger_weight():
 
 # --- single images --------------------------------------------------------------------------------------------------
 
-@pytest.mark.parametrize("make", [psin, psin_ot])
+@pytest.mark.parametrize("make", [psin, psin_ot, gpnn])
 def test_a_seed_decides_the_picture_and_other_shapes_work(photo, make):
     arguments = {"patch_size": 7, "levels": 2, "iterations": 3}
     one, same, other = (make(photo, seed=seed, **arguments).image for seed in (0, 0, 1))
@@ -166,7 +166,7 @@ def test_a_seed_decides_the_picture_and_other_shapes_work(photo, make):
     assert wide.nnf.shape == (2, 24, 84) and [len(e) for e in wide.energy] == [3, 3]
 
 
-@pytest.mark.parametrize("make", [psin, psin_ot])
+@pytest.mark.parametrize("make", [psin, psin_ot, gpnn])
 def test_tiny_and_constant_pictures_work_and_smaller_ones_are_refused(make):
     tiny = torch.rand(2, 7, 9, generator=generator(0))
     assert make(tiny, patch_size=7, iterations=2).image.shape == tiny.shape
@@ -176,7 +176,7 @@ def test_tiny_and_constant_pictures_work_and_smaller_ones_are_refused(make):
         make(tiny, patch_size=9)
 
 
-@pytest.mark.parametrize("make", [psin, psin_ot])
+@pytest.mark.parametrize("make", [psin, psin_ot, gpnn])
 @pytest.mark.parametrize("arguments, words", [({"levels": 0}, "levels"), ({"iterations": 0}, "iterations"), ({"seed": -1}, "seed"),
                                               ({"size": (3, 40)}, "height"), ({"size": 40}, "size")])
 def test_bad_arguments_of_single_image_methods_are_refused(photo, make, arguments, words):
@@ -198,6 +198,22 @@ def test_optimal_transport_brings_the_patch_distributions_nearer(photo):
     cost = {make: np.mean([float(metrics.patch_transport_cost(make(photo, levels=2, patch_size=7, seed=seed).image, photo, patch_size=7,
                                                               steps=100, max_patches=600)) for seed in range(2)]) for make in (psin, psin_ot)}
     assert cost[psin_ot] < cost[psin]
+
+
+def test_gpnn_gives_the_picture_back_without_noise(photo):
+    assert metrics.psnr(gpnn(photo, noise_deviation=0.0).image, photo) > 40
+
+
+@pytest.mark.parametrize("exact", [True, False])
+def test_small_alpha_makes_a_narrower_picture_complete(exact, monkeypatch):
+    monkeypatch.setattr(single_image, "FULL_MATRIX", 2 ** 27 if exact else 0)
+    photo = images.load("rocket", size=(72, 96))
+    missing = []
+    for alpha in (0.005, 10.0):
+        narrow = gpnn(photo, size=(72, 56), alpha=alpha, levels=6, noise_deviation=0.0).image
+        of_photo, of_narrow = (patches.extract_patches(one, patch_size=7) for one in (photo, narrow))
+        missing.append(float(patches.squared_distances(of_photo, of_narrow).min(1).values.mean()))
+    assert missing[0] < 0.8 * missing[1]
 
 
 def test_ascent_reaches_the_cost_of_optimal_transport_from_below():

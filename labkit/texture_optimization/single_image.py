@@ -1,4 +1,4 @@
-"""New pictures with the patches of one picture, each at its place in the whole: PSin and PSinOT.
+"""New pictures with the patches of one picture, each at its place in the whole: PSin, PSinOT and GPNN.
 
 Unlike a texture, a photograph has an order from top to bottom; it is decided at the coarsest scale, where a patch is a
 third of the picture.
@@ -14,11 +14,11 @@ from torch import Tensor
 from labkit.images import resize
 from labkit.patches import extract_patches, squared_distances
 from labkit.patchmatch.fields import as_kernel_field, channels_last, vote
-from labkit.patchmatch.search import features
-from labkit.pyramids import gaussian_pyramid
+from labkit.patchmatch.search import Problem, features
+from labkit.pyramids import gaussian_pyramid, upsample
 from labkit.texture_optimization.synthesis import (Synthesis, carried_over, level_sizes, matching, most_levels, noise,
                                                    random_field, searched, seed_of, validate_exemplar, validate_size)
-from labkit.validation import describe, validate_image, validate_integer
+from labkit.validation import describe, validate_image, validate_integer, validate_number
 
 METRIC = "gradient"         # colour, and the absolute derivatives of the intensity with α = 5
 FULL_MATRIX = 2 ** 25       # distances of all pairs are held at once up to here, 128 MB
@@ -108,21 +108,85 @@ def psin_ot(image: Tensor, *, size: tuple[int, int] | None = None, levels: int =
     return run.descend(picture, found, level)
 
 
+def gpnn(image: Tensor, *, size: tuple[int, int] | None = None, alpha: float = 0.005, levels: int | None = None,
+         patch_size: int = 7, iterations: int = 10, noise_deviation: float = 0.75, seed: int = 0,
+         trace: bool = False) -> Synthesis:
+    """A new picture in which every patch comes from the given one and, for small `alpha`, every patch of that appears.
+
+    From coarse to fine by a ratio of 4/3. A patch p takes the q that minimises ‖p − q‖² / (α + min over p′ of ‖p′ − q‖²):
+    a patch of the exemplar that no patch of the result resembles yet is cheap.
+
+    Parameters
+    ----------
+    image : (C, h, w) in [0, 1].
+    size : (height, width) of the result; `None` takes the image's.
+    alpha : at least 1e-4, in squared intensity (distances here are means over a patch and its channels); 0.005 asks for
+        completeness, 10 does not.
+    levels : number of scales; `None` goes down to a picture of about two patches, where the layout is decided.
+    patch_size, iterations, seed, trace : as in `psin`.
+    noise_deviation : of the normal noise on the coarsest picture, in intensity, the same for all channels: how different
+        results are. 0 with another `size` retargets the picture: its parts move together rather than shrink.
+
+    Returns
+    -------
+    Synthesis
+
+    Raises
+    ------
+    ValueError : as `psin`, or `alpha` or `noise_deviation` is out of range.
+
+    Notes
+    -----
+    Exact search compares all pairs in each iteration. Above 2²⁵ pairs, both minima come from PatchMatch instead: the
+    inner one from a search in the other direction, whose result is a price for each patch of the exemplar.
+
+    References
+    ----------
+    Granot, Feinstein, Shocher, Bagon, Irani, "Drop the GAN: In Defense of Patches Nearest Neighbors as Single Image
+    Generative Models", CVPR 2022.
+    """
+    validate_number(alpha, name="alpha", minimum=1e-4)
+    validate_number(noise_deviation, name="noise_deviation", minimum=0)
+    validate_exemplar(image, patch_size=patch_size)
+    if levels is None:
+        levels = 1
+        while min(image.shape[-2:]) / (4 / 3) ** levels >= 1.75 * patch_size:
+            levels += 1
+    run = _Run(image, size, levels, patch_size, iterations, seed, trace, ratio=4 / 3)
+    picture = resize(run.pyramid[-1], size=run.sizes[-1])
+    picture = picture + noise(run.sizes[-1], picture[:1], mean=0.0, deviation=noise_deviation, seed=seed)
+    for level in range(len(run.sizes) - 1, -1, -1):
+        exemplar, blurred = run.pyramid[level], run.pyramid[level]
+        if level < len(run.sizes) - 1:
+            picture = resize(picture, size=run.sizes[level])
+            blurred = upsample(run.pyramid[level + 1], size=tuple(exemplar.shape[-2:]))
+        found, backwards = None, None
+        run.energy.append([])
+        for number in range(iterations):
+            # an enlarged picture is compared with an equally enlarged one, until it is made of sharp patches itself
+            keys = blurred if number == 0 else exemplar
+            found, backwards, energy = _complete(picture, keys, patch_size, alpha, found, backwards,
+                                                 seed_of(seed, level, number))
+            picture = run.vote(found, level)
+            run.record(energy, picture)
+    return run.result(picture, found)
+
+
 # --- what they share ------------------------------------------------------------------------------------------------
 
 class _Run:
     """One run from coarse to fine: the exemplar's pyramid, the sizes of the result, and what is recorded on the way."""
 
     def __init__(self, image: Tensor, size: tuple[int, int] | None, levels: int, patch_size: int, iterations: int, seed: int,
-                 trace: bool):
+                 trace: bool, ratio: float = 2.0):
         validate_exemplar(image, patch_size=patch_size)
         size = validate_size(size, image, patch_size=patch_size)
         for value, name in ((levels, "levels"), (iterations, "iterations")):
             validate_integer(value, name=name, minimum=1)
         validate_integer(seed, name="seed", minimum=0)
-        levels = most_levels(size, image, patch_size=patch_size, levels=levels)
+        levels = most_levels(size, image, patch_size=patch_size, levels=levels, ratio=ratio)
         working = (image if image.dtype == torch.float64 else image.float()).detach()
-        self.pyramid, self.sizes = gaussian_pyramid(working, levels=levels), level_sizes(size, levels)
+        self.pyramid, self.sizes = gaussian_pyramid(working, levels=levels, ratio=ratio), level_sizes(size, levels, ratio)
         self.dtype, self.patch_size, self.iterations, self.seed, self.trace = image.dtype, patch_size, iterations, seed, trace
         self.energy, self.frames, self.distance = [], [], None
 
@@ -222,6 +286,25 @@ def ascend(cost: Tensor, beta: Tensor, *, steps: int) -> tuple[Tensor, Tensor]:
         share = torch.bincount(chosen, minlength=targets) * (targets / number)
         beta = beta + (1 - step / steps) * longest * (1 - share)
     return beta, best
+
+
+def _complete(picture: Tensor, keys: Tensor, patch_size: int, alpha: float, found: Tensor | None, backwards: Tensor | None,
+              seed: int) -> tuple[Tensor, Tensor | None, float]:
+    """GPNN's matches, the field in the other direction (where PatchMatch found them), and the mean of the scores."""
+    alpha = alpha * patch_size ** 2 * len(keys)     # distances are sums from here on
+    problem = matching(picture, keys, patch_size=patch_size)
+    if problem.active.numel() * problem.valid.numel() <= FULL_MATRIX:
+        distance = squared_distances(*(extract_patches(one, patch_size=patch_size) for one in (picture, keys)))
+        score, chosen = (distance / (alpha + distance.min(0).values)).min(1)
+        field = _field_of(chosen, problem.valid.shape[2], problem.active.shape[1:])
+        return field, None, float(score.double().mean())
+    other, iterations = matching(keys, picture, patch_size=patch_size), 4 if backwards is None else 1
+    backwards, nearest = searched(other, random_field(other, seed) if backwards is None else backwards, iterations=iterations,
+                                  seed=seed)
+    prices = torch.stack([1 / (alpha + nearest), torch.zeros_like(nearest)])[:, None].contiguous()
+    priced: Problem = replace(problem, prices=prices)
+    found, score = searched(priced, random_field(problem, seed) if found is None else found, iterations=iterations, seed=seed)
+    return found, backwards, float(score.double().mean())
 
 
 def _field_of(chosen: Tensor, width: int, size: list[int]) -> Tensor:
