@@ -248,8 +248,9 @@ def test_a_picture_in_its_own_style_is_itself(pebbles):
 
 def test_a_price_on_reuse_brings_more_of_the_style(pebbles):
     flat = torch.full((3, 60, 60), 0.4)
-    used = [stylize(flat, pebbles, reuse_penalty=price).var(dim=(1, 2)).mean() for price in (0.0, 2.0)]
-    assert used[1] > 1.5 * used[0]
+    used = torch.tensor([[stylize(flat, pebbles, reuse_penalty=price, seed=seed).var(dim=(1, 2)).mean() for seed in range(4)]
+                         for price in (0.0, 2.0)])
+    assert (used[1] > used[0]).all() and used[1].mean() > 1.2 * used[0].mean()
 
 
 def test_patches_with_equally_near_matches_share_them_out():
