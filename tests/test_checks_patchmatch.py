@@ -327,3 +327,12 @@ def test_the_cuda_check_judges_without_a_word_about_the_simulator(monkeypatch):
             "print(check(check.mistakes['indices_swapped'].variant).mistake)")
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
     assert done.stdout.strip() == "indices_swapped", done.stderr
+
+
+# the notebook filters numba's own warning, which says the same in words that are not for beginners
+@pytest.mark.filterwarnings("ignore::numba.core.errors.NumbaPerformanceWarning")
+def test_a_kernel_without_a_parallel_loop_is_told_so():
+    source = solutions.source("patchmatch", "parallel_jump_flood").replace("in prange(", "in range(")
+    verdict = EXERCISES["parallel_jump_flood"](solutions.define("patchmatch", source, "parallel_jump_flood"))
+    assert not verdict.passed and "prange" in " ".join(verdict.diagnosis)
+    assert verdict.earned >= 0.8 * verdict.points       # its values are right

@@ -161,7 +161,8 @@ def _call_kernel(student: Any, arguments: tuple, options: dict, built: list) -> 
         if not hasattr(student, "py_func"):
             raise Refusal(f"it is {_name(student)}; expected a function compiled by numba (@njit above its def)")
         value = student(*arrays)
-        return {"value": value, "arrays": [a for a in arrays if isinstance(a, np.ndarray)]}
+        reply = {"value": value, "arrays": [a for a in arrays if isinstance(a, np.ndarray)]}
+        return reply | ({"parallel": False} if _asks_for_cores_in_vain(student) else {})
     from numba import cuda
 
     if not hasattr(student, "__getitem__"):
@@ -171,6 +172,14 @@ def _call_kernel(student: Any, arguments: tuple, options: dict, built: list) -> 
     cuda.synchronize()
     return {"value": None, "arrays": [a.copy_to_host() for a, given in zip(on_device, arrays)
                                       if isinstance(given, np.ndarray)]}
+
+
+def _asks_for_cores_in_vain(kernel: Any) -> bool:
+    """Whether a kernel is compiled with `parallel=True`, and numba found nothing in it to run in parallel."""
+    if not getattr(kernel, "targetoptions", {}).get("parallel"):
+        return False
+    found = [data.get("parfor_diagnostics") for data in kernel.get_metadata().values()]
+    return bool(found) and all(d is not None and d.count_parfors() == 0 for d in found)
 
 
 _PERFORMERS = {"function": _call_function, "differentiable": _call_differentiable, "module": _call_module,

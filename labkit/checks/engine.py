@@ -325,12 +325,14 @@ def _difference(obtained: Any, expected: Any, tolerance: float) -> tuple[str, st
         return _tensor_difference(obtained, expected, tolerance)
     if obtained is None and expected is not None:
         return "returns_nothing", "it returned nothing (None): is the last line a `return`?", None, None
+    number = obtained
     if isinstance(expected, (bool, str)) or expected is None:
         same = type(obtained) is type(expected) and obtained == expected
     else:
         number = obtained.item() if isinstance(obtained, Tensor) and obtained.numel() == 1 else obtained
         same = isinstance(number, (int, float, np.number)) and bool(abs(number - expected) <= tolerance)
-    return None if same else ("wrong_values", f"it returned {_describe(obtained)}; expected {_describe(expected)}.",
+    shown = number if isinstance(expected, (int, float)) and isinstance(obtained, Tensor) and obtained.numel() == 1 else obtained
+    return None if same else ("wrong_values", f"it returned {_describe(shown)}; expected {_describe(expected)}.",
                               expected, obtained)
 
 
@@ -345,7 +347,8 @@ def _tensor_difference(obtained: Any, expected: Tensor | np.ndarray, tolerance: 
         return "wrong_shape", (f"it returned a tensor of shape {tuple(obtained.shape)}; expected {tuple(expected.shape)}"
                                f"{_shape_remark(obtained, expected)}."), expected, obtained
     if obtained.dtype != expected.dtype:
-        return "wrong_dtype", (f"it returned dtype {_dtype(obtained)}; expected {_dtype(expected)}, that of the input."), \
+        of_input = ", that of the input" if expected.is_floating_point() else ""
+        return "wrong_dtype", (f"it returned dtype {_dtype(obtained)}; expected {_dtype(expected)}{of_input}."), \
             expected, obtained
     if expected.numel() == 0:
         return None
@@ -402,7 +405,7 @@ def _pattern(obtained: Tensor, expected: Tensor, tolerance: float) -> str:
 def _shape_remark(obtained: Tensor, expected: Tensor) -> str:
     if sorted(obtained.shape) == sorted(expected.shape):
         return ": the same sizes in another order"
-    if obtained.ndim == expected.ndim - 1 and tuple(obtained.shape) == tuple(expected.shape[1:]):
+    if expected.is_floating_point() and obtained.ndim == expected.ndim - 1 and tuple(obtained.shape) == tuple(expected.shape[1:]):
         return ": the channels have been summed or dropped"
     if obtained.ndim == expected.ndim and obtained.ndim >= 2:
         lost = [e - o for o, e in zip(obtained.shape[-2:], expected.shape[-2:])]
@@ -426,6 +429,8 @@ def _describe(value: Any) -> str:
         return value.name.replace("_", " ")
     if isinstance(value, Opaque):
         return value.description
+    if isinstance(value, (tuple, list)) and 0 < len(value) <= 4 and all(isinstance(v, (int, float)) for v in value):
+        return f"({', '.join(map(_describe, value))})"
     if isinstance(value, (tuple, list)):
         return f"{len(value)} values"
     if isinstance(value, dict):

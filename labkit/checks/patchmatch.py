@@ -256,7 +256,7 @@ def exhaustive_search(task: Task) -> None:
 def _propagated(image: Tensor, exemplar: Tensor, nnf: Tensor, distance: Tensor, position: Position, direction: int,
                 patch_size: int, *, offsets: Sequence[Position] = ((0, -1), (-1, 0)), sign: int = -1, wraps: bool = False,
                 outside: str = "left out", stale: bool = False, borrowed: bool = False, always: bool = False,
-                averaged: bool = False, begins: int = 0, reads: Tensor | None = None) -> tuple[Position, float]:
+                averaged: bool = False, begins: int = 0, ends: int = 0, reads: Tensor | None = None) -> tuple[Position, float]:
     """The best of the current match and the neighbours' candidates; the options are where answers differ."""
     sizes, targets = nnf.shape[-2:], _sizes(exemplar, patch_size)
     match, best = _at(nnf, position), float(distance[position])
@@ -273,7 +273,7 @@ def _propagated(image: Tensor, exemplar: Tensor, nnf: Tensor, distance: Tensor, 
         candidate = _plus(_at(nnf if reads is None else reads, neighbour), offset, sign)
         if outside == "clamped":
             candidate = _clamp(candidate, targets)
-        elif outside == "left out" and not _inside(candidate, targets):
+        elif outside == "left out" and not _inside(candidate, (targets[0] - ends, targets[1] - ends)):
             continue
         if borrowed:
             found = float(distance[neighbour])
@@ -391,6 +391,8 @@ def _at_the_border(task: Task, name: str, direction: int, *, beyond: int) -> tup
                        _flat(_propagated, outside="clamped"), 3),
     "sticks_out": Mistake("a candidate that sticks out of the exemplar is not left out: its first pixel must lie in "
                           "0 … H̃ − n and 0 … W̃ − n", _flat(_propagated, outside="kept"), 3),
+    "last_candidates_left_out": Mistake("a candidate in the last possible row or column is left out: H̃ − n and W̃ − n "
+                                        "themselves are allowed, `<=` and not `<`", _flat(_propagated, ends=1), 3),
     "coordinates_swapped": Mistake(_EXCHANGED, _flat(_propagated_exchanged), 1),
 })
 def propagate(task: Task) -> None:
@@ -408,7 +410,7 @@ def propagate(task: Task) -> None:
             task.compare(*_propagation_case(task, ("left", "top", "current"), direction, position=(3, far)), tolerance=1e-9)
             task.compare(*_propagation_case(task, ("top", "left", "current"), direction, position=(near, 2)), tolerance=1e-9)
             task.compare(*_propagation_case(task, ("top", "left", "current"), direction, position=(near, far)), tolerance=1e-9)
-    with task.property("leaves out candidates that stick out of the exemplar, and no others", share=0.15, mistake="sticks_out"):
+    with task.property("leaves out candidates that stick out of the exemplar, and no others", share=0.15):
         for direction, name, beyond in itertools.product((1, -1), ("left", "top"), (1, 0)):
             task.compare(*_at_the_border(task, name, direction, beyond=beyond), tolerance=1e-9)
 
@@ -420,7 +422,7 @@ def _random_searched(image: Tensor, exemplar: Tensor, position: Position, match:
                      shrinks: float = 0.5, late: int = 0,
                      follows: bool = False, outside: str = "clamped", to_integer: Callable[[float], int] = round,
                      columns_first: bool = False, around: str = "match", stale: bool = False, always: bool = False,
-                     averaged: bool = False, margin: int = 0) -> tuple[Position, float]:
+                     averaged: bool = False, margin: int = 0, whole: bool = False) -> tuple[Position, float]:
     """The best of the match and random candidates in windows around it; the options are where answers differ."""
     targets = _sizes(exemplar, patch_size)
     limits = targets if margin == 0 else (targets[0] + margin, targets[1] + margin)
@@ -428,6 +430,7 @@ def _random_searched(image: Tensor, exemplar: Tensor, position: Position, match:
     start, best, at_first = match, float(distance), float(distance)
     for i, draw in enumerate(numbers.tolist()):
         reach = largest * shrinks ** (i + late)
+        reach = math.floor(reach) if whole else reach
         middle = position if around == "position" else match if follows else start
         step = tuple(to_integer(reach * x) for x in (draw[::-1] if columns_first else draw))
         candidate = _plus(middle, step)
@@ -536,6 +539,8 @@ def _of_image(image: Position, exemplar: Position, targets: Position) -> int:
                                          _flat(_random_searched, margin=-1), 3),
     "truncated": Mistake("steps are cut to whole numbers towards 0, as int() does; here they are rounded to the nearest",
                          _flat(_random_searched, to_integer=int), 1),
+    "radius_whole": Mistake("the radius is halved to whole numbers, as `//` does; it is R/2ⁱ, with its fraction",
+                            _flat(_random_searched, whole=True), 1),
     "rounded_down": Mistake("steps are rounded down; here they are rounded to the nearest whole number",
                             _flat(_random_searched, to_integer=math.floor), 1),
     "coordinates_swapped": Mistake("a row of `numbers` is used as (column, row); it is (row, column)",
@@ -626,7 +631,8 @@ def _loop_case(task: Task, iterations: int, *, channels: int = 3, sizes: tuple =
                                     "patch to the first",
                                     _with(_matched, reverses_columns=False), 1),
     "starts_backward": Mistake("the first iteration scans backward; it is the forward one", _with(_matched, first=-1), 1),
-    "no_propagation": Mistake("nothing is propagated: the random search works alone", _with(_matched, propagates=False), 2),
+    "no_propagation": Mistake("nothing is propagated: the random search works alone, or begins at the match from before the "
+                              "propagation, so that its result replaces what was propagated", _with(_matched, propagates=False), 2),
     "no_search": Mistake("there is no random search: matches are only propagated", _with(_matched, searches=False), 2),
     "search_first": Mistake("the random search comes before the propagation, or is centred at the match from before it; the "
                             "propagation comes first, and the search starts from what it has left",
@@ -935,12 +941,16 @@ def _nothing_returned(*arguments) -> None:
                            _Uncompiled(_with_field(lambda nnf: nnf.long(), _jumped)), 2),
 })
 def parallel_jump_flood(task: Task) -> None:
-    def compare(step: int, **options) -> None:
+    def compare(step: int, **options) -> dict:
         image, exemplar, nnf, distance, step, n = _jump_case(task, step, **options)
-        task.compare(image.numpy(), exemplar.numpy(), nnf.numpy(), distance.numpy(), step, n, tolerance=1e-9)
+        return task.compare(image.numpy(), exemplar.numpy(), nnf.numpy(), distance.numpy(), step, n, tolerance=1e-9)
 
     with task.property("takes the best match along a single row", share=0.25):
-        compare(1, sizes=(3, 14, 7, 14), inside=True)
+        found = compare(1, sizes=(3, 14, 7, 14), inside=True)
+    with task.property("shares its rows out among the cores"):
+        if task.properties[-1].passed:
+            task.require(found.get("parallel", True), "The values are right, but no loop runs in parallel: write `prange` instead of "
+                         "`range` for the loop over the rows.")
     with task.property("takes the best of four neighbours' matches", share=0.35):
         compare(1, inside=True)
         compare(2, inside=True, channels=1)

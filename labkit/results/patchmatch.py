@@ -75,9 +75,9 @@ def _growth(sides: tuple[int, ...]) -> dict:
         rows.append([f"{side}×{side}", number, round(seconds, 4), round(1e6 * seconds / number, 3),
                      round(1e6 * seconds / (number * math.log2(number)), 4)])
     exponent = np.polyfit(np.log([row[1] for row in rows]), np.log([row[2] for row in rows]), 1)[0]
-    return {"caption": f"Time of five sequential iterations against the number n of patches, on {runtime.threads()} threads. The best fit is "
-                       f"seconds ∝ n^{exponent:.2f}.",
-            "header": ["picture", "n", "seconds", "µs per patch", "µs per patch and log₂ n"], "rows": rows}
+    return {"caption": f"Time of five sequential iterations against the number N of patches, on {runtime.threads()} threads. The best fit is "
+                       f"seconds ∝ N^{exponent:.2f}.",
+            "header": ["picture", "N", "seconds", "µs per patch", "µs per patch and log₂ N"], "rows": rows}
 
 
 def _holes() -> list[list]:

@@ -97,7 +97,7 @@ figures.show(
 #
 # $$D(x, y) = \sum_{c} \sum_{a=0}^{n-1} \sum_{b=0}^{n-1} \big( u_c(x_1 + a,\; x_2 + b) - \tilde u_c(y_1 + a,\; y_2 + b) \big)^2 .$$
 #
-# No mean, no square root: neither would change which patch is nearest, and both cost time. (The lecture writes the distance with its root; other metrics, such as ℓ1 or colours in Lab, are a parameter of
+# No mean, no square root: neither would change which patch is nearest, and both cost time. (The lecture that this chapter follows, see the references, writes the distance with its root; other metrics, such as ℓ1 or colours in Lab, are a parameter of
 # `labkit.patchmatch.patchmatch`.)
 
 # %% [markdown]
@@ -150,7 +150,7 @@ check.patch_distance(patch_distance)
 #
 # <details><summary>Hint 2: one patch against all</summary>
 #
-# `((candidates - patch) ** 2).sum(1)` compares one patch with all rows at once, and `.min(0)` gives the smallest distance *and* its index. Or all at once: `torch.cdist(patches, candidates) ** 2`.
+# `((candidates - patch) ** 2).sum(1)` compares one patch with all rows at once, and `.min(0)` gives the smallest distance *and* its index. Or all at once: `torch.cdist(patches, candidates) ** 2` has a row for each patch and a column for each candidate; there it is `.min(1)`, over the candidates.
 # </details>
 #
 # <details><summary>Hint 3: from the index to the position</summary>
@@ -302,19 +302,19 @@ check.propagate(propagate)
 #
 # $$y_i = y_0 + R\,\alpha^i X_i, \qquad X_i \sim \mathcal{U}\big([-1, 1]^2\big), \qquad i = 0, 1, 2, \dots \text{ while } R\,\alpha^i \ge 1,$$
 #
-# with $\alpha = \tfrac12$ and $R$ the larger side of the exemplar: about $\log_2 R$ candidates. The wide windows leave a wrong region altogether, the narrow ones straighten out a nearly right match. All windows are centred at $y_0$, the match with
+# with $\alpha = \tfrac12$ and $R$ the larger side of the exemplar: $\lfloor \log_2 R \rfloor + 1$ candidates. The wide windows leave a wrong region altogether, the narrow ones straighten out a nearly right match. All windows are centred at $y_0$, the match with
 # which the search *began*.
 
 # %% [markdown]
 # ### Exercise 4 · `random_search` (2 points, about 25 minutes)
 #
-# Write `random_search(image, exemplar, position, match, distance, numbers, patch_size)` for one patch, whose match `(row, column)` and distance are given. `numbers` is a tensor `(draws, 2)` with values in $[-1, 1]$: its row `i` is $X_i$, as (row, column). Round
+# Write `random_search(image, exemplar, position, match, distance, numbers, patch_size)` for one patch, whose match `(row, column)` and distance are given. `numbers` is a tensor `(draws, 2)` with values in $[-1, 1]$: its row `i` is $X_i$, as (row, column). Try every row of `numbers`, however many there are. Round
 # $R \alpha^i X_i$ to the nearest whole numbers, and **clamp** each candidate so that its patch lies inside the exemplar. Return three numbers again: row and column of
 # the best match, and its distance.
 #
 # <details><summary>Hint 1: the windows</summary>
 #
-# `radius = max(exemplar.shape[1:])` at first; halve it after each draw. Python's `round` takes a number to the nearest integer: `round(radius * x)`, with `x = numbers[i, 0].item()` for the row and `numbers[i, 1].item()` for the column.
+# `radius = max(exemplar.shape[1:])` at first; halve it after each draw, `radius / 2` with its fraction (not `//`). Python's `round` takes a number to the nearest integer: `round(radius * x)`, with `x = numbers[i, 0].item()` for the row and `numbers[i, 1].item()` for the column.
 # </details>
 #
 # <details><summary>Hint 2: who is the centre, who is the best</summary>
@@ -428,7 +428,7 @@ check.patchmatch(patchmatch)
 
 # %% [markdown]
 # Your function works on real pictures, if you give it time. Try it on two of 32×32 pixels, with `start = labkit.patchmatch.random_nnf(small, other, patch_size=7)` and `numbers = 2 * torch.rand(5, 26, 26, 6, 2) - 1`, and compare its
-# mean distance with that of `exhaustive_search`.
+# mean distance with that of `exhaustive_search`: after five iterations it should lie two or three per cent above.
 #
 # Below, labkit's kernel does the same. Move through the iterations: where do the first good matches appear? How do they travel in the first iteration, and how in the second?
 
@@ -562,7 +562,7 @@ figures.show(
 #
 # $$\text{candidates of } p: \quad \psi(p + \delta) - \delta, \qquad \delta \in \{(-\ell, 0),\ (\ell, 0),\ (0, -\ell),\ (0, \ell)\},$$
 #
-# and $\ell$ takes a few values, such as 8, 4, 2, 1, so that a good match still travels far in one iteration. The thesis (Algorithm 4) updates $\psi$ *in place* while other threads read it: what a patch sees then depends on who happens to be
+# and $\ell$ takes a few values, such as 8, 4, 2, 1, so that a good match still travels far in one iteration. The thesis that the course follows (Cherel, Algorithm 4, see the references) updates $\psi$ *in place* while other threads read it: what a patch sees then depends on who happens to be
 # faster, and no two runs are alike. We **double-buffer**: one step reads the old field only and writes a new one.
 
 # %% [markdown]
@@ -742,7 +742,7 @@ print(
 # ### Exercise 9 · `cuda_distance` (2 points, about 30 minutes)
 #
 # Write the body of the kernel `cuda_distance(image, exemplar, nnf, patch_size, out)`: each thread computes the distance of *one* patch to its match and stores it in `out`, of shape `(H', W')`. A kernel returns nothing. There may be more threads than
-# patches, along both axes. (`debug=True` lets errors inside a kernel reach you; in earnest one leaves it out, for speed.)
+# patches, along both axes. (`debug=True, opt=False` lets errors inside a kernel reach you; in earnest one leaves them out, for speed.)
 #
 # <details><summary>Hint 1: which patch is mine?</summary>
 #
@@ -818,7 +818,7 @@ figures.show(
 #
 # $$E(u, \psi) = \sum_{x \,:\, p_u(x) \text{ touches } M} \big\| p_u(x) - p_u(\psi(x)) \big\|^2, \qquad \psi(x) \text{ a patch that does not touch } M.$$
 #
-# It depends on two unknowns, and each is easy when the other is known: given $u$, the best $\psi$ is a nearest-neighbour field; given $\psi$, the best $u$ in the hole is the vote. Alternating between them lowers $E$ every time, into the nearest *local* minimum. What decides is
+# It depends on two unknowns, and each is easy when the other is known: given $u$, the best $\psi$ is a nearest-neighbour field; given $\psi$, the best $u$ in the hole is the vote. Alternating between them never raises $E$ (with exact matches), and leads into the nearest *local* minimum. What decides is
 # the start, and so one works from coarse to fine: in a picture so small that the hole is hardly larger than a patch, there is not much to be wrong about, and every finer scale starts from the field of the coarser one.
 
 # %%
@@ -942,7 +942,7 @@ labkit.results.live("02", size=runtime.choose({"quick": 64, "laptop": 128, "gpu"
 # %% [markdown]
 # After five iterations jump flooding has come nearest: it tries sixteen neighbours where the scan tries two.
 #
-# Second: cost. With $n$ patches an iteration compares about $n (2 + \log_2 R)$ pairs, and $R$ grows like $\sqrt n$: the time should grow like $n \log n$, hardly more than in proportion.
+# Second: cost. With $N$ patches an iteration compares about $N (2 + \log_2 R)$ pairs, and $R$ grows like $\sqrt N$: the time should grow like $N \log N$, hardly more than in proportion.
 
 # %%
 labkit.results.show("02", table=1)
