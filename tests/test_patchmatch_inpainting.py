@@ -118,7 +118,7 @@ def test_masks_that_leave_nothing_to_copy_are_refused(tiles):
 
 @pytest.mark.parametrize("arguments, words", [
     ({"mask": torch.zeros(96, 96, dtype=torch.bool)}, "mask"), ({"mask": torch.zeros(1, 96, 96)}, "mask"),
-    ({"patch_size": 97}, "patch_size"), ({"levels": 0}, "levels"), ({"iterations": 0}, "iterations"),
+    ({"patch_size": 97}, "patch_size"), ({"patch_size": 1}, "patch_size"), ({"levels": 0}, "levels"), ({"iterations": 0}, "iterations"),
     ({"metric": "cosine"}, "metric"), ({"seed": -1}, "seed")])
 def test_bad_arguments_are_refused(tiles, arguments, words):
     with pytest.raises(ValueError, match=words):
@@ -138,6 +138,15 @@ def test_coarse_pixels_are_means_of_known_ones_only():
     scales = inpainting._scales(torch.where(hole, 0, video), hole, (1, 3, 3), 2)
     coarse, missing = scales[1]
     torch.testing.assert_close(coarse[:, 0][~missing], torch.full((int((~missing).sum()),), 0.37))
+
+
+@pytest.mark.parametrize("patch_size", [2, 3, 4])
+@pytest.mark.parametrize("shape", [(5, 9), (9, 5), (6, 6)])
+def test_tiny_pictures_and_patches_work(patch_size, shape):
+    image = torch.rand(2, *shape, generator=generator(2))
+    for row, column in ((0, 0), (shape[0] - 1, shape[1] - 1), (0, 1)):
+        filled = inpaint(image, square(*shape, row=row, column=column, side=1), patch_size=patch_size)
+        assert torch.isfinite(filled).all() and filled.min() >= 0 and filled.max() <= 1 + 1e-6
 
 
 # --- videos ---------------------------------------------------------------------------------------------------------

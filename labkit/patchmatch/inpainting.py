@@ -45,7 +45,7 @@ def inpaint(image: Tensor, mask: Tensor, *, patch_size: int = 7, levels: int | N
     ----------
     image : (C, H, W) in [0, 1]; values under the mask have no influence.
     mask : bool (1, H, W), `True` where pixels are missing.
-    patch_size : side of a patch, in pixels; larger ones copy larger structures.
+    patch_size : side of a patch, in pixels, at least 2; larger ones copy larger structures.
     levels : number of scales, each half the size of the next; `None` takes as many as bring the hole down to the size of
         a patch.
     iterations : most rounds of search and vote at each scale; fewer when nothing changes any more.
@@ -97,7 +97,8 @@ def inpaint_video(video: Tensor, mask: Tensor, *, patch_size: int = 5, patch_dep
 def _filled(video: Tensor, hole: Tensor, depth: int, side: int, levels: int | None, iterations: int, metric: str,
             seed: int) -> Tensor:
     """The video with its hole (T, H, W) filled."""
-    validate_integer(side, name="patch_size", minimum=1, maximum=min(video.shape[-2:]))
+    # a patch of one pixel sees nothing of what surrounds a missing one
+    validate_integer(side, name="patch_size", minimum=2, maximum=min(video.shape[-2:]))
     validate_integer(depth, name="patch_depth", minimum=1, maximum=len(video))
     validate_integer(iterations, name="iterations", minimum=1)
     validate_integer(seed, name="seed", minimum=0)
@@ -110,9 +111,9 @@ def _filled(video: Tensor, hole: Tensor, depth: int, side: int, levels: int | No
     working = (video if video.dtype == torch.float64 else video.float()).detach()
     patch = (depth, side, side)
     scales = _scales(torch.where(hole[:, None], 0, working), hole, patch, levels)
-    field = None
+    field = coarse = None
     for number, (picture, missing) in reversed(list(enumerate(scales))):
-        coarse, picture = picture.shape[-2:] if field is None else coarse, channels_last(picture)
+        picture = channels_last(picture)
         problem = _problem(picture, missing, patch, metric)
         if field is None:
             field = _peel(problem, picture, missing, metric, seed)
