@@ -267,7 +267,8 @@ def describe_problem(image: Tensor, exemplar: Tensor, *, patch_size: int, metric
     of_image = features(image, metric, image_mask)[None]
     active = torch.ones([1] + [side - patch_size + 1 for side in image.shape[-2:]], dtype=torch.bool, device=image.device)
     method = method if available() else "reference"
-    return Problem(channels_last(of_image), channels_last(sheets), valid.contiguous(), active, 1, patch_size, metric == "l1", weights, None, scale, transforms, method)
+    return Problem(channels_last(of_image), channels_last(sheets), valid.contiguous(), active, 1, patch_size, metric == "l1",
+                   weights, None, scale, transforms, method)
 
 
 def features(image: Tensor, metric: str, mask: Tensor | None = None) -> Tensor:
