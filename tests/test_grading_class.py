@@ -111,10 +111,10 @@ def test_canvass_download_gives_names_and_numbers_late_or_not(tmp_path):
 
 
 def test_zips_inside_a_download_are_opened(tmp_path):
-    inner = zipped(tmp_path / "inner.zip", {"work/01_filtering.ipynb": '{"cells": []}', "__MACOSX/._01_filtering.ipynb": "junk"})
-    found = collected(zipped(tmp_path / "all.zip", {"Ada Lovelace_12_assignsubmission_file_/work.zip": inner.read_bytes(),
+    inner = zipped(tmp_path / "inner.zip", {"answers/01_filtering.ipynb": '{"cells": []}', "__MACOSX/._01_filtering.ipynb": "junk"})
+    found = collected(zipped(tmp_path / "all.zip", {"Ada Lovelace_12_assignsubmission_file_/homework.zip": inner.read_bytes(),
                                                     "Bob Martin_13_assignsubmission_file_/01_filtering.ipynb": "{}"}), tmp_path)
-    assert names(found["Ada Lovelace"]) == ["work/work/01_filtering.ipynb"]
+    assert names(found["Ada Lovelace"]) == ["homework/answers/01_filtering.ipynb"]
     assert found["Ada Lovelace"].notebooks[0].path.read_text() == '{"cells": []}'
 
 

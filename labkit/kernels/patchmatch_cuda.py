@@ -199,7 +199,7 @@ def _random_search(image, exemplar, weights, weighted, valid, prices, priced, ac
 
 @cuda.jit
 def _distances(image, exemplar, weights, weighted, prices, priced, active, field, distance, depth, side, channels,
-               absolute, infinity):
+               absolute, largest):
     k, frames, height, width = distance.shape
     number = cuda.grid(1)
     if number >= frames * height * width:
@@ -207,23 +207,10 @@ def _distances(image, exemplar, weights, weighted, prices, priced, active, field
     t, y, x = number // (height * width), number // width % height, number % width
     if active[t, y, x] != 0:
         for i in range(k):
-            total = infinity - infinity
-            for a in range(depth):
-                for b in range(side):
-                    for j in range(side * channels):
-                        difference = (image[t + a, y + b, x * channels + j]
-                                      - exemplar[field[i, 0, t, y, x] + a, field[i, 1, t, y, x] + b,
-                                                 field[i, 2, t, y, x] * channels + j])
-                        if absolute:
-                            difference = abs(difference)
-                        else:
-                            difference = difference * difference
-                        if weighted:
-                            difference *= weights[t + a, y + b, x * channels + j]
-                        total += difference
+            s, v, u = field[i, 0, t, y, x], field[i, 1, t, y, x], field[i, 2, t, y, x]
+            total = _distance(image, exemplar, weights, weighted, depth, side, channels, absolute, t, y, x, s, v, u, largest)
             if priced:
-                total = (prices[0, field[i, 0, t, y, x], field[i, 1, t, y, x], field[i, 2, t, y, x]] * total
-                         + prices[1, field[i, 0, t, y, x], field[i, 1, t, y, x], field[i, 2, t, y, x]])
+                total = prices[0, s, v, u] * total + prices[1, s, v, u]
             distance[i, t, y, x] = total
 
 
@@ -264,7 +251,7 @@ def distances(image, exemplar, weights, prices, active, field, distance, depth, 
     channels = _channels(image, active, side)
     _distances[_grid(active), BLOCK](image, exemplar, *_weighted(weights, image), *_priced(prices, distance), active,
                                      field, distance, depth,
-                                     side, channels, absolute, np.dtype(distance.dtype).type(0))
+                                     side, channels, absolute, np.finfo(distance.dtype).max)
 
 
 def sequential(image, exemplar, weights, valid, prices, active, field, distance, depth, side, absolute, step, radius,

@@ -41,7 +41,7 @@ def patchmatch(image: Tensor, exemplar: Tensor, *, patch_size: int = 7, iteratio
         maps serve as well.
     exemplar : (C, h, w), or (N, C, h, w); its size may differ from the image's.
     patch_size : side n of a patch, in pixels, from 1 to the smallest side of both.
-    iterations : at least 0; five come within about 10 % of the nearest distances in photographs.
+    iterations : at least 0; five come within 5 to 15 % of the nearest distances in photographs.
     k : how many different matches to keep for each patch, nearest first.
     schedule : `"sequential"` visits the patches in scan order, forwards in odd iterations and backwards in even ones,
         so that a good match runs through the picture in one go. `"jump_flooding"` updates all patches at once, from
