@@ -16,7 +16,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from labkit import runtime
-from labkit.validation import (describe, validate_choice, validate_image, validate_integer, validate_number)
+from labkit.validation import describe, validate_choice, validate_image, validate_integer, validate_number, validate_size
 
 # scikit-image's photographs that lie inside its installed package: name -> file
 _PHOTOGRAPHS = {name: f"{name}.png" for name in ("astronaut", "brick", "camera", "chelsea", "coffee", "grass", "gravel",
@@ -226,10 +226,7 @@ def resize(image: Tensor, *, size: tuple[int, int] | None = None, scale: float |
     if scale is not None:
         validate_number(scale, name="scale", above=0)
         size = tuple(max(1, round(side * scale)) for side in image.shape[-2:])
-    if not (isinstance(size, tuple) and len(size) == 2):
-        raise ValueError(f"size is {describe(size)}; expected (height, width)")
-    for side, name in zip(size, ("height", "width")):
-        validate_integer(side, name=name, minimum=1)
+    size = validate_size(size)
     batch = image if image.ndim == 4 else image[None]
     working = batch if batch.dtype == torch.float64 else batch.float()
     result = F.interpolate(working, size=size, mode="bicubic", antialias=True, align_corners=False)
@@ -358,6 +355,50 @@ def from_lab(lab: Tensor) -> Tensor:
     linear = torch.einsum("...chw,dc->...dhw", xyz, matrix.to(lab.dtype))
     gamma = torch.where(linear > 0.0031308, 1.055 * linear.clamp(min=0.0031308) ** (1 / 2.4) - 0.055, 12.92 * linear)
     return gamma.clamp(0, 1)
+
+
+def match_colors(image: Tensor, *, reference: Tensor) -> Tensor:
+    """The image with the mean and covariance of another's colours, by the linear map that moves colours least.
+
+    It is the optimal transport between two Gaussians that have these means and covariances.
+
+    Parameters
+    ----------
+    image, reference : (C, H, W), (C, h, w).
+
+    Returns
+    -------
+    Tensor of the image's shape, dtype and device, clipped to the reference's range of values.
+
+    Raises
+    ------
+    ValueError : no images, or different numbers of channels.
+
+    References
+    ----------
+    Pitié, Kokaram, "The linear Monge–Kantorovitch linear colour mapping for example-based colour transfer", CVMP 2007.
+    """
+    validate_image(image, batch=False)
+    validate_image(reference, name="reference", batch=False)
+    if image.shape[0] != reference.shape[0]:
+        raise ValueError(f"image is {describe(image)} and reference {describe(reference)}; expected as many channels")
+    pixels, wanted = (picture.detach().double().flatten(1) for picture in (image, reference.to(image.device)))
+    root, wanted_covariance = _square_root(_covariance(pixels)), _covariance(wanted)
+    inverse = torch.linalg.pinv(root, hermitian=True, rtol=1e-6)        # of a colour that does not vary: 0
+    transport = inverse @ _square_root(root @ wanted_covariance @ root) @ inverse
+    moved = transport @ (pixels - pixels.mean(1, keepdim=True)) + wanted.mean(1, keepdim=True)
+    return moved.clamp(*map(float, torch.aminmax(wanted))).reshape(image.shape).to(image)
+
+
+def _covariance(pixels: Tensor) -> Tensor:
+    """(C, C) of colours (C, number)."""
+    return torch.cov(pixels, correction=0).reshape(len(pixels), -1)
+
+
+def _square_root(covariance: Tensor) -> Tensor:
+    """The symmetric square root of a covariance."""
+    values, vectors = torch.linalg.eigh(covariance)
+    return vectors * values.clamp(min=0).sqrt() @ vectors.T
 
 
 # --- noise ----------------------------------------------------------------------------------------------------------

@@ -17,7 +17,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from labkit.images import pad
-from labkit.validation import describe, validate_image, validate_integer, validate_number
+from labkit.validation import validate_image, validate_integer, validate_number, validate_size
 
 
 def downsample(image: Tensor, *, ratio: float = 2.0) -> Tensor:
@@ -57,10 +57,7 @@ def upsample(image: Tensor, *, ratio: float | None = None, size: tuple[int, int]
     if ratio is not None:
         validate_number(ratio, name="ratio", minimum=1)
         size = tuple(math.floor(side * ratio + 0.5) for side in image.shape[-2:])
-    if not (isinstance(size, tuple) and len(size) == 2):
-        raise ValueError(f"size is {describe(size)}; expected (height, width)")
-    for side, name, present in zip(size, ("height", "width"), image.shape[-2:]):
-        validate_integer(side, name=name, minimum=present)
+    size = validate_size(size, minimum=tuple(image.shape[-2:]))
     working = image if image.dtype == torch.float64 else image.float()
     return _interpolate(working, size=size).to(image.dtype)
 
@@ -68,6 +65,14 @@ def upsample(image: Tensor, *, ratio: float | None = None, size: tuple[int, int]
 def coarse_size(height: int, width: int, *, ratio: float) -> tuple[int, int]:
     """The size of the next level: sides divided by the ratio, to the nearest whole number, at least 1."""
     return max(1, math.floor(height / ratio + 0.5)), max(1, math.floor(width / ratio + 0.5))
+
+
+def level_sizes(size: tuple[int, int], *, levels: int, ratio: float = 2.0) -> list[tuple[int, int]]:
+    """Sizes (height, width) of the pictures of a pyramid, fine to coarse."""
+    sizes = [tuple(size)]
+    for _ in range(levels - 1):
+        sizes.append(coarse_size(*sizes[-1], ratio=ratio))
+    return sizes
 
 
 def gaussian_pyramid(image: Tensor, *, levels: int, ratio: float = 2.0) -> list[Tensor]:

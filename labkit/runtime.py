@@ -12,6 +12,7 @@ from labkit.validation import validate_choice, validate_integer
 
 PROFILES = ("quick", "laptop", "gpu")
 Item = TypeVar("Item")
+_MASK = 2 ** 64 - 1
 
 
 def profile() -> str:
@@ -53,6 +54,22 @@ def generator(seed: int = 0) -> torch.Generator:
     """A CPU random generator. Drawing on the CPU and moving the numbers gives every device the same ones."""
     validate_integer(seed, name="seed", minimum=0)
     return torch.Generator().manual_seed(int(seed))
+
+
+def seed_of(*numbers: int) -> int:
+    """One seed, 0 to 2⁶³ − 1, from several whole numbers: that of a run, then of its level, its step and so on."""
+    value = 1       # the hash of 0 is 0
+    for number in numbers:
+        value = hashed(value, number)
+    return value >> 1
+
+
+def hashed(key: int, counter: int) -> int:
+    """64 random bits for each counter (the finaliser of SplitMix64, Steele et al. 2014)."""
+    z = (key + counter * 0x9E3779B97F4A7C15) & _MASK
+    z = ((z ^ (z >> 30)) * 0xBF58476D1CE4E5B9) & _MASK
+    z = ((z ^ (z >> 27)) * 0x94D049BB133111EB) & _MASK
+    return z ^ (z >> 31)
 
 
 def progress(items: Iterable[Item], *, description: str = "", total: int | None = None) -> Iterator[Item]:

@@ -74,6 +74,27 @@ def validate_mask(mask: Tensor, image: Tensor, *, name: str = "mask") -> None:
                          "True where pixels are missing")
 
 
+def validate_size(size: tuple[int, int] | None, *, name: str = "size", minimum: int | tuple[int, int] = 1,
+                  default: tuple[int, int] | None = None) -> tuple[int, int]:
+    """Refuse anything but (height, width), each at least `minimum`; returned as a tuple, the default for `None`."""
+    if size is None and default is not None:
+        return tuple(default)
+    if not isinstance(size, (tuple, list)) or len(size) != 2:
+        raise ValueError(f"{name} is {describe(size)}; expected (height, width)")
+    minima = minimum if isinstance(minimum, tuple) else (minimum, minimum)
+    for side, least, axis in zip(size, minima, ("height", "width")):
+        validate_integer(side, name=axis if name == "size" else f"the {axis} of {name}", minimum=least)
+    return tuple(size)
+
+
+def validate_patch_size(patch_size: int, image: Tensor, *, name: str = "image") -> None:
+    """Refuse the side of a patch that does not lie inside the image."""
+    validate_integer(patch_size, name="patch_size", minimum=1)
+    if patch_size > min(image.shape[-2:]):
+        raise ValueError(f"patch_size is {patch_size} and {name} {image.shape[-2]}×{image.shape[-1]} pixels; expected a patch "
+                         "that lies inside it")
+
+
 def validate_integer(value: int, *, name: str, minimum: int | None = None, maximum: int | None = None,
                      odd: bool = False) -> None:
     """Refuse anything but a whole number within bounds (and odd, where a centre is needed)."""

@@ -24,21 +24,11 @@ from labkit.filtering.weights import weights_at
 from labkit.kernels import run
 from labkit.patches import extract_patches
 from labkit.runtime import generator
+from tests.pictures import random_image
+
+pytestmark = pytest.mark.usefixtures("one_torch_thread")
 
 SIGMA = 25 / 255
-
-
-@pytest.fixture(autouse=True, scope="module")
-def one_torch_thread():
-    """On tensors as small as these, threads do little but wait for each other, long on a busy machine."""
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
-
-
-def random_image(*shape: int, seed: int = 0, dtype: torch.dtype = torch.float32) -> torch.Tensor:
-    return torch.rand(shape, generator=generator(seed), dtype=torch.float64).to(dtype)
 
 
 def psnr(first: torch.Tensor, second: torch.Tensor) -> float:

@@ -191,3 +191,29 @@ def test_noise_has_the_moments_it_names_and_repeats_with_its_seed():
 def test_bad_arguments_are_refused_in_words(call, message):
     with pytest.raises(ValueError, match=message):
         call()
+
+
+def test_colours_are_matched():
+    image, reference = images.load("astronaut", size=(40, 40)), images.load("wood", size=(32, 32))
+    # far from black and white: what is clipped has another mean and covariance
+    image, reference = 0.4 + 0.2 * image, 0.4 + 0.1 * reference
+    reference[:, 0, 0], reference[:, 0, 1] = 0, 1
+    matched = images.match_colors(image, reference=reference)
+    torch.testing.assert_close(matched.mean((-2, -1)), reference.mean((-2, -1)), atol=1e-5, rtol=0)
+    covariance = [torch.cov(one.flatten(1).double(), correction=0) for one in (matched, reference)]
+    torch.testing.assert_close(*covariance, atol=1e-6, rtol=0.01)
+
+
+def test_a_picture_matched_to_itself_stays():
+    image = _picture()
+    torch.testing.assert_close(images.match_colors(image, reference=image), image, atol=1e-5, rtol=0)
+
+
+def test_flat_colours_take_the_mean_of_the_reference():
+    matched = images.match_colors(torch.full((3, 4, 4), 0.3), reference=_picture())
+    torch.testing.assert_close(matched, _picture().mean((-2, -1), keepdim=True).expand(3, 4, 4), atol=1e-5, rtol=0)
+
+
+def test_colours_are_matched_between_equally_many_channels():
+    with pytest.raises(ValueError, match="expected as many channels"):
+        images.match_colors(_picture(), reference=_picture(channels=1))

@@ -15,27 +15,12 @@ from labkit.patches import extract_patches
 from labkit.patchmatch import (TRANSFORMS, candidates, exact_nnf, nnf_distance, patchmatch, random_nnf, reconstruct,
                                search, shift_map, upsample_nnf)
 from labkit.runtime import generator
+from tests.pictures import random_image, sixteenths
+
+pytestmark = pytest.mark.usefixtures("one_torch_thread")
 
 SCHEDULES = ("sequential", "jump_flooding", "red_black")
 METRICS = ("l2", "l1", "lab", "gradient")
-
-
-@pytest.fixture(autouse=True, scope="module")
-def one_torch_thread():
-    """On tensors as small as these, threads do little but wait for each other, long on a busy machine."""
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
-
-
-def random_image(*shape: int, seed: int = 0, dtype: torch.dtype = torch.float32) -> torch.Tensor:
-    return torch.rand(shape, generator=generator(seed), dtype=torch.float64).to(dtype)
-
-
-def sixteenths(*shape: int, seed: int = 0) -> torch.Tensor:
-    """A picture of values i/16: sums of their differences and squares are exact in float32, in any order."""
-    return torch.randint(17, shape, generator=generator(seed)) / 16
 
 
 def random_mask(height: int, width: int, *, share: float, seed: int = 0) -> torch.Tensor:

@@ -81,7 +81,7 @@ def test_a_constant_picture_stays_constant():
     ({"size": (72, 3)}, "width is 3; expected a whole number, at least 7"),
     ({"size": 72}, r"size is int 72; expected \(height, width\)"),
     ({"levels": 5}, "levels is 5; expected at most 4"),
-    ({"patch_size": 65}, "patch_size is 65; expected a whole number from 1 to 64"),
+    ({"patch_size": 65}, "patch_size is 65 and image 64×64 pixels"),
     ({"piece": 0.5}, "piece is 0.5; expected a finite number, at least 1"),
     ({"iterations": 0}, "iterations is 0"),
     ({"seed": -1}, "seed is -1"),
@@ -296,7 +296,7 @@ def test_an_exemplar_with_fewer_patches_than_matches_will_do():
     ({"reuse_penalty": -1}, "reuse_penalty is -1"),
     ({"k": 0}, "k is 0"),
     ({"levels": 9}, "levels is 9; expected at most 3"),
-    ({"patch_size": 25}, "patch_size is 25; expected a whole number from 1 to 24"),
+    ({"patch_size": 25}, "patch_size is 25 and content 24×30 pixels"),
 ])
 def test_stylising_refuses(parameters, message):
     with pytest.raises(ValueError, match=message):
@@ -304,7 +304,7 @@ def test_stylising_refuses(parameters, message):
 
 
 def test_stylising_refuses_a_grey_style_for_a_colour_picture():
-    message = r"content is .*\(3, 24, 30\).* and style is .*\(1, 24, 30\).*; expected the same number of channels"
+    message = "content has 3 channels and style 1; expected the same number"
     with pytest.raises(ValueError, match=message):
         stylize(noise(3, 24, 30), noise(1, 24, 30))
 

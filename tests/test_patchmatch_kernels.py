@@ -23,6 +23,9 @@ from labkit import kernels
 from labkit.kernels.patchmatch_cpu import TILE
 from labkit.patchmatch import TRANSFORMS, fields, nnf_distance, patchmatch, reconstruct, search
 from labkit.runtime import generator
+from tests.pictures import random_image, sixteenths
+
+pytestmark = pytest.mark.usefixtures("one_torch_thread")
 
 SCHEDULES = ("sequential", "jump_flooding", "red_black")
 # The simulator does the arithmetic of the random numbers with NumPy's numbers, which warn when 64 bits overflow. To wrap
@@ -30,23 +33,6 @@ SCHEDULES = ("sequential", "jump_flooding", "red_black")
 WRAPS_AROUND = "ignore:overflow encountered:RuntimeWarning"
 
 simulated = pytest.mark.skipif(not kernels.simulated(), reason="needs numba's simulator, and there is a GPU")
-
-
-@pytest.fixture(autouse=True, scope="module")
-def one_torch_thread():
-    """On tensors as small as these, threads do little but wait for each other, long on a busy machine."""
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
-
-
-def random_image(*shape: int, seed: int = 0, dtype: torch.dtype = torch.float32) -> torch.Tensor:
-    return torch.rand(shape, generator=generator(seed), dtype=torch.float64).to(dtype)
-
-
-def sixteenths(*shape: int, seed: int = 0, dtype: torch.dtype = torch.float32) -> torch.Tensor:
-    return (torch.randint(17, shape, generator=generator(seed)) / 16).to(dtype)
 
 
 # name -> (size of the image (T, H, W, C), of the exemplar (S, h, w, C), depth and side of a patch)

@@ -109,3 +109,9 @@ def test_gradients_flow_through_a_pyramid():
 def test_wrong_arguments_are_refused_in_words(call, message):
     with pytest.raises(ValueError, match=message):
         call(random(1, 5, 7))
+
+
+@pytest.mark.parametrize("ratio", [2.0, 4 / 3])
+def test_the_sizes_of_the_levels_are_those_of_a_pyramid(ratio):
+    pyramid = pyramids.gaussian_pyramid(torch.zeros(1, 37, 50), levels=4, ratio=ratio)
+    assert pyramids.level_sizes((37, 50), levels=4, ratio=ratio) == [tuple(level.shape[-2:]) for level in pyramid]

@@ -37,6 +37,12 @@ def test_the_same_seed_gives_the_same_numbers():
         runtime.generator(-1)
 
 
+def test_seeds_made_of_other_numbers_or_another_order_differ():
+    seeds = {runtime.seed_of(*numbers) for numbers in [(), (0,), (1,), (0, 0), (0, 1), (1, 0), (1, 1), (0, 0, 0), (2 ** 63, 5)]}
+    assert len(seeds) == 9 and all(0 <= seed < 2 ** 63 for seed in seeds)
+    runtime.generator(max(seeds))
+
+
 def test_progress_goes_through_everything():
     assert list(runtime.progress(range(3))) == [0, 1, 2]
 

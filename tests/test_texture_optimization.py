@@ -12,7 +12,7 @@ from labkit.runtime import generator
 from labkit.texture_optimization import energy, single_image
 from labkit.texture_optimization.energy import optimize_texture, period
 from labkit.texture_optimization.single_image import ascend, gpnn, psin, psin_ot
-from labkit.texture_optimization.transfer import colors_matched, transfer_style_by_patches
+from labkit.texture_optimization.transfer import transfer_style_by_patches
 
 SMALL = {"patch_sizes": (8, 4), "levels": 2, "stride": 2, "iterations": 6}
 
@@ -135,20 +135,11 @@ def test_bad_arguments_are_refused(tiles, arguments, words):
         optimize_texture(tiles, **({"patch_sizes": (8, 4)} | arguments))
 
 
-def test_colours_are_matched():
-    image, reference = images.load("astronaut", size=(40, 40)), images.load("wood", size=(32, 32))
-    # far from black and white nothing is clipped
-    image, reference = 0.4 + 0.2 * image, 0.4 + 0.1 * reference
-    matched = colors_matched(image, reference)
-    torch.testing.assert_close(matched.mean((-2, -1)), reference.mean((-2, -1)), atol=1e-3, rtol=0)
-    torch.testing.assert_close(torch.cov(matched.flatten(1)), torch.cov(reference.flatten(1)), atol=1e-4, rtol=0.05)
-
-
 def test_style_transfer_keeps_the_content_more_for_a_larger_weight():
     content, style = images.load("camera", size=(48, 48)), images.load("wood", size=(40, 40)).mean(0, keepdim=True)
     content = content if content.shape[0] == 1 else content.mean(0, keepdim=True)
     near, far = (transfer_style_by_patches(content, style, patch_sizes=(8,), levels=2, content_weight=weight).image for weight in (1.0, 0.05))
-    aim = colors_matched(content, style)
+    aim = images.match_colors(content, reference=style)
     assert near.shape == content.shape and metrics.mse(near, aim) < metrics.mse(far, aim)
 
 
@@ -208,12 +199,13 @@ def test_gpnn_gives_the_picture_back_without_noise(photo):
 def test_small_alpha_makes_a_narrower_picture_complete(exact, monkeypatch):
     monkeypatch.setattr(single_image, "FULL_MATRIX", 2 ** 27 if exact else 0)
     photo = images.load("rocket", size=(72, 96))
-    missing = []
-    for alpha in (0.005, 10.0):
-        narrow = gpnn(photo, size=(72, 56), alpha=alpha, levels=6, noise_deviation=0.0).image
-        of_photo, of_narrow = (patches.extract_patches(one, patch_size=7) for one in (photo, narrow))
-        missing.append(float(patches.squared_distances(of_photo, of_narrow).min(1).values.mean()))
-    assert missing[0] < 0.8 * missing[1]
+    keys, missing = patches.extract_patches(photo, patch_size=7), {0.005: 0.0, 10.0: 0.0}
+    for seed in range(1 if exact else 4):       # without a price, the draws of PatchMatch decide how much is lost
+        for alpha in missing:
+            narrow = gpnn(photo, size=(72, 56), alpha=alpha, levels=6, noise_deviation=0.0, seed=seed).image
+            of_narrow = patches.extract_patches(narrow, patch_size=7)
+            missing[alpha] += float(patches.squared_distances(keys, of_narrow).min(1).values.mean())
+    assert missing[0.005] < 0.8 * missing[10.0]
 
 
 def test_ascent_reaches_the_cost_of_optimal_transport_from_below():

@@ -19,24 +19,14 @@ from labkit.runtime import generator
 from labkit.texture_optimization.efros_leung import (choose, efros_leung, fill_hole, window_errors, window_weights)
 from labkit.texture_optimization.gaussian import (periodic_component, random_phase, random_phase_texture, spot_noise)
 from labkit.texture_optimization.quilting import image_quilting, minimum_error_boundary_cut, transfer_texture
+from tests.pictures import random_image
+
+pytestmark = pytest.mark.usefixtures("one_torch_thread")
 
 # the package also has functions of these names
 growing, quilting = (sys.modules[f"labkit.texture_optimization.{name}"] for name in ("efros_leung", "quilting"))
 
 simulated = pytest.mark.skipif(not kernels.simulated(), reason="needs numba's simulator, and there is a GPU")
-
-
-@pytest.fixture(autouse=True, scope="module")
-def one_torch_thread():
-    """On tensors as small as these, threads do little but wait for each other, long on a busy machine."""
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
-
-
-def random_image(*shape: int, seed: int = 0, dtype: torch.dtype = torch.float32) -> torch.Tensor:
-    return torch.rand(shape, generator=generator(seed), dtype=torch.float64).to(dtype)
 
 
 def texture(name: str, side: int) -> torch.Tensor:
@@ -478,7 +468,7 @@ def test_quilts_follow_their_seed():
     (dict(overlap=7), "overlap is 7; expected a whole number from 1 to 6"),
     (dict(overlap=0), "overlap is 0"),
     (dict(tolerance=math.nan), "tolerance is nan"),
-    (dict(size=[3, 4]), r"expected \(height, width\)"),
+    (dict(size=[3]), r"size is list \[3\]; expected \(height, width\)"),
     (dict(seed=1.5), "seed is float 1.5"),
 ])
 def test_quilting_says_what_it_expects(changed, message):

@@ -43,6 +43,13 @@ def test_images_and_batches_pass():
     (lambda: validation.validate_choice("x", name="border", choices=("a", "b")), "border is 'x'; expected one of 'a', 'b'"),
     (lambda: validation.validate_same_size(torch.zeros(1, 2, 3), torch.zeros(1, 3, 2)), r"image is \(2, 3\) and guide is \(3, 2\)"),
     (lambda: validation.validate_mask(torch.zeros(1, 2, 3), torch.zeros(3, 2, 3)), r"expected a boolean tensor \(1, 2, 3\)"),
+    (lambda: validation.validate_size(5), r"size is int 5; expected \(height, width\)"),
+    (lambda: validation.validate_size(None), r"size is NoneType None; expected \(height, width\)"),
+    (lambda: validation.validate_size((3, 0)), "width is 0; expected a whole number, at least 1"),
+    (lambda: validation.validate_size((3, 9), minimum=(4, 9)), "height is 3; expected a whole number, at least 4"),
+    (lambda: validation.validate_size((3, 2.5), name="image_size"), "the width of image_size is float 2.5"),
+    (lambda: validation.validate_patch_size(6, torch.zeros(1, 5, 9)), "patch_size is 6 and image 5×9 pixels; expected a patch that lies inside it"),
+    (lambda: validation.validate_patch_size(0, torch.zeros(1, 5, 9)), "patch_size is 0; expected a whole number, at least 1"),
 ])
 def test_bad_values_are_refused_in_words(call, message):
     with pytest.raises(ValueError, match=message):
@@ -52,3 +59,8 @@ def test_bad_values_are_refused_in_words(call, message):
 def test_numpy_numbers_are_numbers():
     validation.validate_integer(np.int64(3), name="radius", minimum=0)
     validation.validate_number(np.float32(0.5), name="sigma", above=0)
+
+
+def test_a_size_may_be_left_to_a_default():
+    assert validation.validate_size(None, default=torch.zeros(3, 4, 5).shape[-2:]) == (4, 5)
+    assert validation.validate_size([6, 7], default=(4, 5)) == (6, 7)

@@ -7,12 +7,14 @@ import math
 import torch
 from torch import Tensor
 
-from labkit.images import pad, to_grey
-from labkit.patchmatch.fields import Match, as_kernel_field, reconstruct, upsample_nnf
+from labkit.images import match_colors, pad, to_grey
+from labkit.patchmatch.fields import (Match, as_kernel_field, likelihood, reconstruct, upper_quartile, upsample_nnf,
+                                      validate_patches)
 from labkit.patchmatch.search import JUMPS, Problem, describe_problem, patchmatch
-from labkit.pyramids import gaussian_pyramid
-from labkit.runtime import generator
-from labkit.validation import describe, validate_image, validate_integer, validate_number, validate_same_size
+from labkit.pyramids import gaussian_pyramid, level_sizes
+from labkit.runtime import generator, seed_of
+from labkit.validation import (describe, validate_image, validate_integer, validate_number, validate_same_size,
+                               validate_size)
 
 SHARP = 3                   # side of what votes for the last picture: whole patches blur, single pixels show seams
 COARSEST = 3                # sides of a patch that the coarsest picture still holds
@@ -62,14 +64,14 @@ def reshuffle(image: Tensor, *, size: tuple[int, int] | None = None, patch_size:
     ----------
     Barnes et al., "PatchMatch", SIGGRAPH 2009, section 4. Lecture part I, "Synthesis by reshuffling".
     """
-    _validate_pair(image, image, names=("image", "image"), patch_size=patch_size)
-    size = tuple(image.shape[-2:]) if size is None else _validated_size(size, patch_size)
+    validate_patches(image, image, patch_size, batch=False)
+    size = validate_size(size, minimum=patch_size, default=image.shape[-2:])
     levels = _validated_levels(levels, patch_size, tuple(image.shape[-2:]), size)
     validate_integer(iterations, name="iterations", minimum=1)
     validate_number(piece, name="piece", minimum=1)
     validate_integer(seed, name="seed", minimum=0)
     exemplars = gaussian_pyramid(image, levels=levels)
-    sizes = [tuple(blank.shape[-2:]) for blank in gaussian_pyramid(image.new_zeros(1, *size), levels=levels)]
+    sizes = level_sizes(size, levels=levels)
     nnf = _shuffled_pieces(exemplars[-1], sizes[-1], patch_size=patch_size, side=round(piece * patch_size), seed=seed)
     for level in reversed(range(levels)):
         exemplar = exemplars[level]
@@ -80,8 +82,8 @@ def reshuffle(image: Tensor, *, size: tuple[int, int] | None = None, patch_size:
         for number in range(iterations):
             picture = reconstruct(nnf, exemplar, patch_size=patch_size, weights=weights)
             match = patchmatch(picture, exemplar, patch_size=patch_size, iterations=2, start=nnf,
-                               seed=seed + 1000 * level + number)
-            nnf, weights = match.nnf, _trust(match.distance)
+                               seed=seed_of(seed, level, number))
+            nnf, weights = match.nnf, likelihood(match.distance, _typical(match.distance))
     return _sharp(nnf, image, patch_size)
 
 
@@ -146,7 +148,7 @@ def stereo_disparity(left: Tensor, right: Tensor, *, patch_size: int = 5, larges
     Local Transforms for Computing Visual Correspondence", ECCV 1994. Lecture part I, "Example: Stereo-Vision".
     """
     validate_image(left, name="left", channels=(1, 3), batch=False)
-    _validate_pair(left, right, names=("left", "right"), patch_size=patch_size)
+    validate_patches(left, right, patch_size, batch=False, names=("left", "right"))
     validate_same_size(left, right, names=("left", "right"))
     validate_integer(patch_size, name="patch_size", odd=True)
     validate_integer(largest, name="largest", minimum=1, maximum=left.shape[-1] - 1)
@@ -333,7 +335,7 @@ def stylize(content: Tensor, style: Tensor, *, patch_size: int = 5, levels: int 
     Samuth, Tschumperlé, Rabin, "A Patch-Based Approach for Artistic Style Transfer via Constrained Multi-Scale Image
     Matching", ICIP 2022. Lecture part I, "Automatic Style Transfer with patch matching".
     """
-    _validate_pair(content, style, names=("content", "style"), patch_size=patch_size)
+    validate_patches(content, style, patch_size, batch=False, names=("content", "style"))
     levels = _validated_levels(levels, patch_size, tuple(content.shape[-2:]), tuple(style.shape[-2:]))
     validate_integer(iterations, name="iterations", minimum=1)
     validate_integer(k, name="k", minimum=1)
@@ -341,7 +343,7 @@ def stylize(content: Tensor, style: Tensor, *, patch_size: int = 5, levels: int 
     validate_number(reuse_penalty, name="reuse_penalty", minimum=0)
     validate_number(content_weight, name="content_weight", minimum=0, maximum=1)
     validate_number(contour_weight, name="contour_weight", minimum=0, maximum=1)
-    contents = gaussian_pyramid(_recolored(content, style) if recolor else content, levels=levels)
+    contents = gaussian_pyramid(match_colors(content, reference=style) if recolor else content, levels=levels)
     styles = gaussian_pyramid(style, levels=levels)
     picture, nnf = contents[-1], None
     for level in reversed(range(levels)):
@@ -355,30 +357,13 @@ def stylize(content: Tensor, style: Tensor, *, patch_size: int = 5, levels: int 
         places = tuple(side - patch_size + 1 for side in exemplar.shape[-2:])
         start = None if nnf is None else _with_others(nnf, places, k)
         for number in range(iterations):
-            step = seed + 1000 * level + number
+            step = seed_of(seed, level, number)
             match = patchmatch((1 - blend) * picture + blend * guide, exemplar, patch_size=patch_size, iterations=2,
                                k=min(k, places[0] * places[1]), start=start, seed=step)
             start = match.nnf
             nnf = _choose(match, places, penalty=reuse_penalty, seed=step)
             picture = reconstruct(nnf, exemplar, patch_size=patch_size)
     return _sharp(nnf, style, patch_size)
-
-
-def _recolored(content: Tensor, style: Tensor) -> Tensor:
-    """The content with the mean and covariance of the style's colours, by the linear map that moves them least."""
-    pixels, wanted = (picture.detach().double().flatten(1) for picture in (content, style))
-    low, high = map(float, torch.aminmax(wanted))
-    root, wanted_root = (_square_root(torch.cov(colors).reshape(len(colors), -1)) for colors in (pixels, wanted))
-    inverse = torch.linalg.pinv(root, hermitian=True, rtol=1e-6)        # of a colour that does not vary: 0
-    transport = inverse @ _square_root(root @ wanted_root @ wanted_root @ root) @ inverse
-    moved = transport @ (pixels - pixels.mean(1, keepdim=True)) + wanted.mean(1, keepdim=True)
-    return moved.reshape(content.shape).clamp(low, high).to(content.dtype)
-
-
-def _square_root(matrix: Tensor) -> Tensor:
-    """The symmetric square root of a covariance."""
-    values, vectors = torch.linalg.eigh(matrix)
-    return vectors * values.clamp(min=0).sqrt() @ vectors.T
 
 
 def _contours(picture: Tensor) -> Tensor:
@@ -419,14 +404,9 @@ def _choose(match: Match, places: tuple[int, int], *, penalty: float, seed: int)
 
 # --- helpers --------------------------------------------------------------------------------------------------------
 
-def _trust(distance: Tensor) -> Tensor:
-    """Weights of the patches in a vote: exp(−d / 2σ²), with a typical distance as σ² (thesis, eq. III.4)."""
-    return torch.exp(-distance / (2 * _typical(distance))) + 1e-6
-
-
 def _typical(distance: Tensor) -> Tensor:
-    """The 75th percentile, above 0."""
-    return distance.flatten().sort().values[int(0.75 * (distance.numel() - 1))].clamp(min=torch.finfo(distance.dtype).eps)
+    """The upper quartile, above 0."""
+    return upper_quartile(distance).clamp(min=torch.finfo(distance.dtype).eps)
 
 
 def _sharp(nnf: Tensor, exemplar: Tensor, patch_size: int) -> Tensor:
@@ -440,24 +420,6 @@ def _sharp(nnf: Tensor, exemplar: Tensor, patch_size: int) -> Tensor:
     (rows, down), (columns, across) = axes
     moved = nnf[:, rows[:, None], columns] + torch.stack(torch.broadcast_tensors(down[:, None], across))
     return reconstruct(moved, exemplar, patch_size=middle)
-
-
-def _validate_pair(first: Tensor, second: Tensor, *, names: tuple[str, str], patch_size: int) -> None:
-    """Refuse two pictures between which patches cannot be compared."""
-    for picture, name in zip((first, second), names):
-        validate_image(picture, name=name, batch=False)
-        validate_integer(patch_size, name="patch_size", minimum=1, maximum=min(picture.shape[-2:]))
-    if (first.shape[0], first.dtype, first.device) != (second.shape[0], second.dtype, second.device):
-        raise ValueError(f"{names[0]} is {describe(first)} on {first.device} and {names[1]} is {describe(second)} on "
-                         f"{second.device}; expected the same number of channels, dtype and device")
-
-
-def _validated_size(size: tuple[int, int], patch_size: int) -> tuple[int, int]:
-    if not isinstance(size, (tuple, list)) or len(size) != 2:
-        raise ValueError(f"size is {describe(size)}; expected (height, width)")
-    for side, name in zip(size, ("height", "width")):
-        validate_integer(side, name=name, minimum=patch_size)
-    return tuple(size)
 
 
 def _validated_levels(levels: int | None, patch_size: int, *sizes: tuple[int, int]) -> int:

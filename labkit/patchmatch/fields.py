@@ -14,7 +14,8 @@ from torch import Tensor
 
 from labkit.kernels import available, run
 from labkit.runtime import generator
-from labkit.validation import describe, validate_choice, validate_image, validate_integer, validate_mask
+from labkit.validation import (describe, validate_choice, validate_image, validate_integer, validate_mask,
+                               validate_patch_size, validate_size)
 
 TRANSFORMS = ("identity", "rotate_90", "rotate_180", "rotate_270",
               "flip", "flip_rotate_90", "flip_rotate_180", "flip_rotate_270")
@@ -108,23 +109,12 @@ def upsample_nnf(nnf: Tensor, *, patch_size: int, image_size: tuple[int, int], e
     validate_field(nnf, patch_size=patch_size)
     for size, name in ((image_size, "image_size"), (exemplar_size, "exemplar_size"),
                        (coarse_exemplar_size, "coarse_exemplar_size")):
-        if not isinstance(size, (tuple, list)) or len(size) != 2:
-            raise ValueError(f"{name} is {describe(size)}; expected (height, width)")
-    axes = []
-    for axis in range(2):
-        coarse, fine = nnf.shape[axis - 2] + patch_size - 1, image_size[axis]
-        for side, name in ((fine, "image_size"), (exemplar_size[axis], "exemplar_size"),
-                           (coarse_exemplar_size[axis], "coarse_exemplar_size")):
-            validate_integer(side, name=name, minimum=patch_size)
-        axes.append(nearest_coarse(fine, coarse, patch_size, nnf.device))
-    (rows, row_rest), (columns, column_rest) = axes
-    coarse = nnf[..., rows[:, None], columns].double()
-    rest = torch.stack(torch.broadcast_tensors(row_rest[:, None], column_rest))
-    scale = torch.tensor([fine / coarse for fine, coarse in zip(exemplar_size, coarse_exemplar_size)],
-                         dtype=torch.float64, device=nnf.device)[:, None, None]
-    last = torch.tensor(exemplar_size, device=nnf.device)[:, None, None] - patch_size
-    found = ((coarse + patch_size / 2) * scale + rest - patch_size / 2).round()
-    return torch.minimum(found.clamp(min=0), last).int()
+        validate_size(size, name=name, minimum=patch_size)
+    whole = as_kernel_field(nnf.reshape(-1, *nnf.shape[-3:]))
+    found, _ = carried_over(whole, patch_size=patch_size, size=image_size, exemplar_size=exemplar_size,
+                            coarse_size=tuple(side + patch_size - 1 for side in nnf.shape[-2:]),
+                            coarse_exemplar_size=coarse_exemplar_size)
+    return found[:, 1:, 0].reshape(*nnf.shape[:-2], *found.shape[-2:])
 
 
 def nnf_distance(image: Tensor, exemplar: Tensor, nnf: Tensor, *, patch_size: int, metric: str = "l2",
@@ -249,12 +239,36 @@ def channels_last(video: Tensor) -> Tensor:
     return video.detach().movedim(1, -1).contiguous()
 
 
-def nearest_coarse(fine: int, coarse: int, patch_size: int, device: torch.device) -> tuple[Tensor, Tensor]:
+def carried_over(found: Tensor, *, patch_size: int, size: tuple[int, int], coarse_size: tuple[int, int],
+                 exemplar_size: tuple[int, int], coarse_exemplar_size: tuple[int, int]) -> tuple[Tensor, tuple[Tensor, Tensor]]:
+    """A field (k, 3, T', H', W') of coarse pictures as one of finer pictures (thesis, eq. III.6), moved inside the
+    exemplar; and the coarse (rows (H', 1), columns (W',)) that the fine patches were nearest to."""
+    axes = [_nearest_coarse(fine, coarse, patch_size, found.device) for fine, coarse in zip(size, coarse_size)]
+    (rows, row_rest), (columns, column_rest) = axes
+    rows, row_rest = rows[:, None], row_rest[:, None]
+    moved = found[..., rows, columns].double()
+    for axis, rest in enumerate((row_rest, column_rest)):
+        centre = (moved[:, 1 + axis] + patch_size / 2) * exemplar_size[axis] / coarse_exemplar_size[axis] + rest
+        moved[:, 1 + axis] = (centre - patch_size / 2).round().clamp(0, exemplar_size[axis] - patch_size)
+    return moved.int().contiguous(), (rows, columns)
+
+
+def _nearest_coarse(fine: int, coarse: int, patch_size: int, device: torch.device) -> tuple[Tensor, Tensor]:
     """Along one axis of `fine` pixels: for every patch the one of the coarse picture whose centre is nearest, and how far
     in fine pixels its own centre lies beyond that one."""
     centre = torch.arange(fine - patch_size + 1, dtype=torch.float64, device=device) + patch_size / 2
     nearest = (centre * coarse / fine - patch_size / 2).round().clamp(0, coarse - patch_size).long()
     return nearest, centre - (nearest + patch_size / 2) * fine / coarse
+
+
+def upper_quartile(distance: Tensor) -> Tensor:
+    """The distance that a quarter of the matches exceed, a typical one."""
+    return distance.flatten().sort().values[3 * distance.numel() // 4]
+
+
+def likelihood(distance: Tensor, variance: Tensor | float) -> Tensor:
+    """How much a match at distance d counts in a vote: exp(−d / 2σ²), σ² the variance; never 0, for pixels without better."""
+    return torch.exp(-distance / (2 * variance)).clamp(min=1e-30)
 
 
 def positions(nnf: Tensor) -> Tensor:
@@ -338,19 +352,16 @@ def to_sheets(nnf: Tensor, transform: Tensor, names: tuple[str, ...], size: tupl
     return torch.stack(found, 1)[:, :, None].int().contiguous()
 
 
-def validate_patches(image: Tensor, exemplar: Tensor, patch_size: int, *, batch: bool = True) -> None:
+def validate_patches(image: Tensor, exemplar: Tensor, patch_size: int, *, batch: bool = True,
+                     names: tuple[str, str] = ("image", "exemplar")) -> None:
     """Refuse two pictures between which patches cannot be compared."""
-    validate_image(image, batch=batch)
-    validate_image(exemplar, name="exemplar", batch=batch)
-    for one, name in ((image, "image"), (exemplar, "exemplar")):
-        validate_integer(patch_size, name="patch_size", minimum=1)
-        if patch_size > min(one.shape[-2:]):
-            raise ValueError(f"patch_size is {patch_size} and {name} {one.shape[-2]}×{one.shape[-1]} pixels; expected a "
-                             "patch that lies inside it")
+    for one, name in zip((image, exemplar), names):
+        validate_image(one, name=name, batch=batch)
+        validate_patch_size(patch_size, one, name=name)
     if image.shape[-3] != exemplar.shape[-3]:
-        raise ValueError(f"image has {image.shape[-3]} channels and exemplar {exemplar.shape[-3]}; expected the same number")
+        raise ValueError(f"{names[0]} has {image.shape[-3]} channels and {names[1]} {exemplar.shape[-3]}; expected the same number")
     if (image.dtype, image.device) != (exemplar.dtype, exemplar.device):
-        raise ValueError(f"image is {image.dtype} on {image.device} and exemplar {exemplar.dtype} on {exemplar.device}; "
+        raise ValueError(f"{names[0]} is {image.dtype} on {image.device} and {names[1]} {exemplar.dtype} on {exemplar.device}; "
                          "expected the same dtype and device")
 
 
@@ -370,9 +381,7 @@ def validate_field(nnf: Tensor, *, image: Tensor | None = None, exemplar: Tensor
             raise ValueError(f"{name} is {describe(nnf)}; expected (2, {size[0]}, {size[1]}): one match for every patch of "
                              f"side {patch_size} of an image of {image.shape[-2]}×{image.shape[-1]} pixels")
     if exemplar is not None:
-        if patch_size > min(exemplar.shape[-2:]):
-            raise ValueError(f"patch_size is {patch_size} and exemplar {exemplar.shape[-2]}×{exemplar.shape[-1]} pixels; expected a "
-                             "patch that lies inside it")
+        validate_patch_size(patch_size, exemplar, name="exemplar")
         last = [side - patch_size for side in exemplar.shape[-2:]]
         low, high = nnf.amin((-2, -1)).reshape(-1, 2).amin(0).tolist(), nnf.amax((-2, -1)).reshape(-1, 2).amax(0).tolist()
         if min(low) < 0 or high[0] > last[0] or high[1] > last[1]:

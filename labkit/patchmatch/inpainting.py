@@ -20,11 +20,10 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from labkit.kernels import available
-from labkit.patchmatch.fields import channels_last, draw, nearest_coarse, vote
-from labkit.patchmatch.reference import hashed
+from labkit.patchmatch.fields import carried_over, channels_last, draw, likelihood, upper_quartile, vote
 from labkit.patchmatch.search import METRICS, Problem, features
 from labkit.pyramids import coarse_size, downsample
+from labkit.runtime import seed_of
 from labkit.validation import describe, validate_choice, validate_image, validate_integer, validate_mask
 
 SEARCHES = 2            # iterations of PatchMatch, forwards and backwards, before each vote
@@ -121,7 +120,7 @@ def _filled(video: Tensor, hole: Tensor, depth: int, side: int, levels: int | No
             field = _carried_over(field, problem, coarse, seed)
         coarse = picture.shape[1:3]
         softness = 1.0 if number > 1 else SHARP
-        field = _alternate(problem, picture, missing, field, metric, iterations, softness, hashed(seed, number))
+        field = _alternate(problem, picture, missing, field, metric, iterations, softness, seed_of(seed, number))
     return torch.where(hole[:, None], picture.movedim(-1, 1).to(video.dtype), video)
 
 
@@ -178,7 +177,7 @@ def _problem(picture: Tensor, missing: Tensor, patch: tuple[int, int, int], metr
     touched = _touched(missing, patch)
     seen = _features(picture, metric)
     return Problem(seen, seen.clone(), (~touched).contiguous(), touched.contiguous(), patch[0], patch[1],
-                   metric == "l1", method="kernel" if available() else "reference")
+                   metric == "l1")
 
 
 def _features(picture: Tensor, metric: str) -> Tensor:
@@ -200,7 +199,7 @@ def _peel(problem: Problem, picture: Tensor, missing: Tensor, metric: str, seed:
         active = (_touched(layer, patch) & (share > 0)).contiguous()    # of the others nothing is known
         weights = known.to(picture)[..., None].expand(problem.image.shape).contiguous()
         here = replace(problem, image=_features(picture, metric), active=active, weights=weights)
-        field, distance = _searched(here, field, 2 * SEARCHES, hashed(seed, 1000 + number))
+        field, distance = here.searched(field, iterations=2 * SEARCHES, seed=seed_of(seed, number))
         votes = share * _likelihood(distance[0] / share.clamp(min=1e-6), active, 1.0)
         filled = vote(picture, field, layer, depth=problem.depth, side=problem.side, weights=votes[None], method=problem.method)
         picture[layer] = filled[layer]
@@ -225,23 +224,15 @@ def _alternate(problem: Problem, picture: Tensor, missing: Tensor, field: Tensor
         if number == iterations or (number > 1 and change < STILL):
             break
         problem = replace(problem, image=_features(picture, metric))
-        field, distance = _searched(problem, field, SEARCHES, hashed(seed, number))
+        field, distance = problem.searched(field, iterations=SEARCHES, seed=seed_of(seed, number))
         sharpness = softness * max(SHARPEST, SHARPEN ** (number + 1))
         votes = (confidence * _likelihood(distance[0], problem.active, sharpness)).clamp(min=torch.finfo(distance.dtype).tiny)
     return field
 
 
-def _searched(problem: Problem, field: Tensor, iterations: int, seed: int) -> tuple[Tensor, Tensor]:
-    for field, distance in problem.iterate(field, schedule="sequential", iterations=iterations, seed=seed >> 1):
-        pass
-    return field, distance
-
-
 def _likelihood(distance: Tensor, active: Tensor, softness: float) -> Tensor:
     """How much a match counts for its distance d: exp(−d / 2σ²), with σ² `softness` times the upper quartile of d."""
-    among = distance[active]
-    sigma2 = softness * among.sort().values[(3 * len(among)) // 4].clamp(min=1e-8)
-    return torch.where(active, torch.exp(-distance / (2 * sigma2)), 0).clamp(min=1e-30)
+    return torch.where(active, likelihood(distance, softness * upper_quartile(distance[active]).clamp(min=1e-8)), 0)
 
 
 def _confidence(missing: Tensor, problem: Problem) -> Tensor:
@@ -257,14 +248,9 @@ def _confidence(missing: Tensor, problem: Problem) -> Tensor:
 
 def _carried_over(field: Tensor, problem: Problem, coarse: tuple[int, int], seed: int) -> Tensor:
     """The matches of a scale of `coarse` pixels for this one; where they would touch the hole, drawn anew."""
-    fine = problem.image.shape[1:3]
-    (rows, row_rest), (columns, column_rest) = (nearest_coarse(fine[axis], coarse[axis], problem.side, field.device)
-                                                for axis in range(2))
-    found = field[..., rows[:, None], columns].double()
-    for axis, rest in ((0, row_rest[:, None]), (1, column_rest)):
-        moved = (found[:, 1 + axis] + problem.side / 2) * fine[axis] / coarse[axis] + rest - problem.side / 2
-        found[:, 1 + axis] = moved.round().clamp(0, fine[axis] - problem.side)
-    found = found.int()
+    fine = tuple(problem.image.shape[1:3])
+    found, _ = carried_over(field, patch_size=problem.side, size=fine, coarse_size=coarse, exemplar_size=fine,
+                            coarse_exemplar_size=coarse)
     drawn = draw(problem.valid, tuple(problem.active.shape), k=1, seed=seed).to(field.device)
     allowed = problem.valid[tuple(found[:, axis].long() for axis in range(3))]
     return torch.where(allowed[:, None], found, drawn).contiguous()

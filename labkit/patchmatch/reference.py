@@ -13,12 +13,13 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor
 
+from labkit.runtime import hashed, seed_of
+
 if TYPE_CHECKING:
     from labkit.patchmatch.fields import Match
     from labkit.patchmatch.search import Problem
 
 Place = tuple[int, int, int]
-_MASK = 2 ** 64 - 1
 
 
 @dataclass(frozen=True)
@@ -187,25 +188,12 @@ def candidates(image: Tensor, exemplar: Tensor, match: Match, *, row: int, colum
         y, x = row - dy, column - dx
         if 0 <= y < before.shape[-2] and 0 <= x < before.shape[-1]:
             attempt("propagation", (0, int(after[0, y, x]) + dy, int(after[1, y, x]) + dx))
-    for place in random_places(problem, lambda: [best], patch, key(match.seed, iteration)):
+    for place in random_places(problem, lambda: [best], patch, seed_of(match.seed, iteration)):
         attempt("random", place)
     return tried
 
 
 # --- random numbers -------------------------------------------------------------------------------------------------
-
-def key(seed: int, number: int) -> int:
-    """What an iteration's random numbers are drawn from, 63 bits."""
-    return hashed(hashed(0, seed), number) >> 1
-
-
-def hashed(key: int, counter: int) -> int:
-    """64 random bits for each counter (the finaliser of SplitMix64, Steele et al. 2014)."""
-    z = (key + counter * 0x9E3779B97F4A7C15) & _MASK
-    z = ((z ^ (z >> 30)) * 0xBF58476D1CE4E5B9) & _MASK
-    z = ((z ^ (z >> 27)) * 0x94D049BB133111EB) & _MASK
-    return z ^ (z >> 31)
-
 
 def _draw(bits: int, centre: int, radius: int, size: int) -> int:
     """A whole number within `radius` of the centre and from 0 to size − 1, all alike, from 32 random bits."""

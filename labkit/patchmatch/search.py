@@ -16,6 +16,7 @@ from labkit.patches import extract_patches
 from labkit.patchmatch import reference
 from labkit.patchmatch.fields import (TRANSFORMS, Match, as_kernel_field, channels_last, draw, from_sheets,
                                       transformed, validate_field, validate_patches, whole_patches)
+from labkit.runtime import seed_of
 from labkit.validation import describe, validate_choice, validate_integer, validate_mask
 
 METRICS = ("l2", "l1", "lab", "gradient")
@@ -96,7 +97,8 @@ def patchmatch(image: Tensor, exemplar: Tensor, *, patch_size: int = 7, iteratio
     else:
         field = _given_start(start, image, exemplar, problem, k)
     histories, fields = [], []
-    for field, distance in problem.iterate(field, schedule=schedule, iterations=iterations, seed=seed):
+    steps = problem.iterate(field, schedule=schedule, iterations=iterations, seed=seed)
+    for field, distance in steps:
         histories.append(float((distance[0].double() * problem.scale).mean()))
         if trace:
             fields.append(_named(field, k, problem, exemplar)[0].clone())
@@ -149,7 +151,7 @@ def exact_nnf(image: Tensor, exemplar: Tensor, *, patch_size: int, k: int = 1, m
     index = torch.cat(found).T.sort(0).values.reshape(k, *problem.active.shape[1:])
     width = problem.valid.shape[-1]
     field = as_kernel_field(torch.stack([index // width, index % width], 1))
-    distance = replace(problem, method="kernel" if available() else "reference").distances(field)[:, 0]
+    distance = replace(problem, method="kernel").distances(field)[:, 0]
     distance, order = distance.sort(dim=0, stable=True)
     nnf = torch.gather(field[:, 1:, 0], 0, order[:, None].expand(-1, 2, -1, -1))
     distance = distance * problem.scale
@@ -172,7 +174,7 @@ class Problem:
     scale : (H', W') or 1.0, from the sum over the pixels that count to that over a whole patch.
     depth, side : of a patch, in frames and pixels. absolute : ℓ1 instead of ℓ2.
     names : transforms of the exemplar's sheets, or `None`.
-    method : `"kernel"` or `"reference"`.
+    method : `"kernel"`, where there are kernels, or `"reference"`.
     """
 
     image: Tensor
@@ -188,10 +190,14 @@ class Problem:
     names: tuple[str, ...] | None = None
     method: str = "kernel"
 
+    @property
+    def compiled(self) -> bool:
+        return self.method == "kernel" and available()
+
     def distances(self, field: Tensor) -> Tensor:
         """Those of a field (k, 3, T', H', W'), as (k, T', H', W'); 0 where no match is wanted."""
         distance = self.image.new_zeros(field.shape[0], *field.shape[2:])
-        if self.method == "reference":
+        if not self.compiled:
             return reference.distances(self, field, distance)
         image, exemplar, weights, _, prices, active = self._arrays()
         run("patchmatch", "distances", image, exemplar, weights, prices, active, field, distance, self.depth, self.side,
@@ -206,10 +212,14 @@ class Problem:
             field = torch.gather(field, 0, order[:, None].expand_as(field))
         yield field, distance
         for number in range(1, iterations + 1):
-            arguments = field, distance, schedule, number, reference.key(seed, number)
-            field, distance = reference.iteration(self,
-                                                  *arguments) if self.method == "reference" else self._iteration(*arguments)
+            arguments = field, distance, schedule, number, seed_of(seed, number)
+            field, distance = self._iteration(*arguments) if self.compiled else reference.iteration(self, *arguments)
             yield field, distance
+
+    def searched(self, field: Tensor, *, iterations: int, seed: int, schedule: str = "sequential") -> tuple[Tensor, Tensor]:
+        """The field and its distances after some iterations."""
+        *_, last = self.iterate(field, schedule=schedule, iterations=iterations, seed=seed)
+        return last
 
     def _iteration(self, field: Tensor, distance: Tensor, schedule: str, number: int, key: int) -> tuple[Tensor, Tensor]:
         pictures, patch = self._arrays(), (self.depth, self.side, self.absolute)
@@ -266,7 +276,6 @@ def describe_problem(image: Tensor, exemplar: Tensor, *, patch_size: int, metric
         weights = channels_last(known.expand(sheets.shape[1], -1, -1)[None])
     of_image = features(image, metric, image_mask)[None]
     active = torch.ones([1] + [side - patch_size + 1 for side in image.shape[-2:]], dtype=torch.bool, device=image.device)
-    method = method if available() else "reference"
     return Problem(channels_last(of_image), channels_last(sheets), valid.contiguous(), active, 1, patch_size, metric == "l1",
                    weights, None, scale, transforms, method)
 

@@ -18,8 +18,8 @@ from torch import Tensor
 from labkit.filtering.linear import gaussian_kernel
 from labkit.kernels import available, run
 from labkit.runtime import generator, progress
-from labkit.texture_optimization.synthesis import validate_exemplar, validate_size
-from labkit.validation import validate_choice, validate_integer, validate_mask, validate_number
+from labkit.texture_optimization.synthesis import validate_exemplar
+from labkit.validation import validate_choice, validate_integer, validate_mask, validate_number, validate_size
 
 SEED_SIZE = 3           # side of the piece of the exemplar that a new texture grows from, as in the paper
 SIGMA = 1 / 6.4         # standard deviation of a window's weights, in sides of the window, as in the paper
@@ -73,7 +73,7 @@ def efros_leung(exemplar: Tensor, *, size: tuple[int, int] | None = None, patch_
     """
     validate_exemplar(exemplar, patch_size=patch_size, name="exemplar")
     _validate(patch_size, tolerance, max_error, seed, method)
-    height, width = validate_size(size, exemplar, patch_size=1)
+    height, width = validate_size(size, default=exemplar.shape[-2:])
     exemplar, draws = exemplar.detach(), generator(seed)
     sides = [min(SEED_SIZE, *both) for both in zip((height, width), exemplar.shape[-2:])]
     row, column = (int(torch.randint(length - side + 1, (), generator=draws))

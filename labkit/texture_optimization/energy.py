@@ -20,12 +20,11 @@ from torch import Tensor
 
 from labkit.images import resize
 from labkit.patches import extract_patches, patch_positions, squared_distances
-from labkit.patchmatch.fields import as_kernel_field, channels_last, vote
-from labkit.pyramids import gaussian_pyramid, upsample
-from labkit.runtime import generator
-from labkit.texture_optimization.synthesis import (Synthesis, level_sizes, matching, random_field, searched, seed_of,
-                                                   validate_exemplar, validate_size)
-from labkit.validation import describe, validate_choice, validate_image, validate_integer, validate_number
+from labkit.patchmatch.fields import channels_last, vote
+from labkit.pyramids import gaussian_pyramid, level_sizes, upsample
+from labkit.runtime import generator, seed_of
+from labkit.texture_optimization.synthesis import Synthesis, matching, most_levels, random_field, validate_exemplar
+from labkit.validation import describe, validate_choice, validate_image, validate_integer, validate_number, validate_size
 
 EXACT_PRODUCTS = 2 ** 31    # multiplications up to which all patches are compared; beyond, PatchMatch
 SMALLEST = 1e-4             # difference of values from which on reweighting sees one: keeps weights of perfect matches finite
@@ -74,7 +73,7 @@ def optimize_texture(exemplar: Tensor, *, size: tuple[int, int] | None = None, p
     All patches are compared where that takes at most 2³¹ multiplications, else PatchMatch finds the matches.
     """
     patch_sizes = _validated_patch_sizes(patch_sizes, exemplar)
-    size = validate_size(size, exemplar, patch_size=min(patch_sizes))
+    size = validate_size(size, minimum=min(patch_sizes), default=exemplar.shape[-2:])
     for value, name in ((levels, "levels"), (iterations, "iterations")):
         validate_integer(value, name=name, minimum=1)
     validate_integer(stride, name="stride", minimum=1, maximum=min(patch_sizes))
@@ -87,9 +86,8 @@ def optimize_texture(exemplar: Tensor, *, size: tuple[int, int] | None = None, p
     working = (exemplar if exemplar.dtype == torch.float64 else exemplar.float()).detach()
     target, alpha = _given(fidelity, "fidelity", working, size, whole=False)
     frame, width = _given(border, "border", working, size, whole=True)
-    kept = [n for n, (a, b) in enumerate(zip(level_sizes(size, levels), level_sizes(tuple(exemplar.shape[-2:]), levels)))
-            if n == 0 or min(*a, *b) >= min(patch_sizes)]
-    sizes, pyramid = level_sizes(size, len(kept)), gaussian_pyramid(working, levels=len(kept), ratio=2)
+    levels = most_levels(size, exemplar, patch_size=min(patch_sizes), levels=levels)
+    sizes, pyramid = level_sizes(size, levels=levels), gaussian_pyramid(working, levels=levels)
     picture, energies, frames = _started(start, working, pyramid[-1], sizes[-1], seed), [], []
     for level in range(len(sizes) - 1, -1, -1):
         if level < len(sizes) - 1:
@@ -110,10 +108,9 @@ class _Alternation:
     """Search and aggregation in turn at one scale with patches of one size."""
 
     def __init__(self, exemplar: Tensor, size: tuple[int, int], patch_size: int, stride: int, r: float,
-                 assignment: str | None,
-                 aims: tuple[Tensor, float] | None, edge: tuple[Tensor, int] | None):
+                 assignment: str | None, aims: tuple[Tensor, float] | None, edge: tuple[Tensor, int] | None):
         self.exemplar, self.size, self.patch_size, self.r, self.aims, self.edge = exemplar, size, patch_size, r, aims, edge
-        self.grid = patch_positions(*size, patch_size=patch_size, stride=stride, cover=True)
+        self.stride, self.grid = stride, patch_positions(*size, patch_size=patch_size, stride=stride, cover=True)
         self.values = patch_size ** 2 * len(exemplar)
         self.active = torch.zeros(1, *(side - patch_size + 1 for side in size), dtype=torch.bool, device=exemplar.device)
         self.active[0, self.grid[:, 0], self.grid[:, 1]] = True
@@ -149,12 +146,10 @@ class _Alternation:
             problem = replace(matching(picture, self.exemplar, patch_size=self.patch_size, metric="l1" if self.r == 1 else "l2"),
                               active=self.active)
             # patches of the grid are neighbours of each other at the jumps 8 and 4
-            for found, distance in problem.iterate(random_field(problem, seed) if found is None else found,
-                                                   schedule="jump_flooding", iterations=6 if found is None else 2,
-                                                   seed=seed):
-                pass
+            found, distance = problem.searched(random_field(problem, seed) if found is None else found,
+                                               schedule="jump_flooding", iterations=6 if found is None else 2, seed=seed)
             return found, distance[0, 0][self.active[0]]
-        patches = extract_patches(picture, patch_size=self.patch_size).reshape(*self.active.shape[1:], -1)[self.active[0]]
+        patches = self._patches(picture)
         if self.assigned is not None:
             chosen = self._assign(patches)
         elif self.r == 1:
@@ -182,7 +177,7 @@ class _Alternation:
 
     def energy(self, picture: Tensor, found: Tensor) -> float:
         """The mean over the patches of ‖·‖^r (smoothed where r < 2), plus the fidelity's share."""
-        patches = extract_patches(picture, patch_size=self.patch_size).reshape(*self.active.shape[1:], -1)[self.active[0]]
+        patches = self._patches(picture)
         rows, columns = found[0, 1][self.active].long(), found[0, 2][self.active].long()
         offsets = torch.arange(self.patch_size, device=rows.device)
         seen = self.exemplar[:, (rows[:, None] + offsets)[:, :, None], (columns[:, None] + offsets)[:, None]]
@@ -194,6 +189,10 @@ class _Alternation:
             count = self._sums(self.active[0].to(picture))
             total += alpha * float((count * (picture - target) ** 2).sum())
         return total / len(self.grid)
+
+    def _patches(self, picture: Tensor) -> Tensor:
+        """Those of the grid, one per row."""
+        return extract_patches(picture, patch_size=self.patch_size, stride=self.stride, cover=True)
 
     def _distance(self, patches: Tensor, matches: Tensor) -> Tensor:
         difference = patches - matches
@@ -213,16 +212,16 @@ class _Alternation:
 
     def _median(self, found: Tensor) -> Tensor:
         """Per pixel and channel, the median of what the patches say."""
-        height, width = self.size
-        layers, n = [], self.patch_size
-        rows, columns = (found[0, axis, 0].long() for axis in (1, 2))
-        y, x = self.active[0].nonzero(as_tuple=True)
+        n, across = self.patch_size, len(self.grid[:, 1].unique())
+        slots = -(-n // self.stride) + 1        # the most patches of the grid that hold a pixel, along one axis
+        number = torch.arange(len(self.grid), device=found.device)
+        y, x = self.grid.to(found.device).unbind(1)
+        rows, columns = found[0, 1, 0, y, x].long(), found[0, 2, 0, y, x].long()
+        said = self.exemplar.new_full((slots, slots, *self.size, len(self.exemplar)), float("nan"))
         for i in range(n):
             for j in range(n):
-                layer = self.exemplar.new_full((len(self.exemplar), height, width), float("nan"))
-                layer[:, y + i, x + j] = self.exemplar[:, rows[y, x] + i, columns[y, x] + j]
-                layers.append(layer)
-        return torch.stack(layers).nanmedian(0).values
+                said[number // across % slots, number % across % slots, y + i, x + j] = self.exemplar[:, rows + i, columns + j].T
+        return said.flatten(0, 1).nanmedian(0).values.movedim(-1, 0).contiguous()
 
     def _assign(self, patches: Tensor) -> Tensor:
         """Matches that use every patch of the example's grid as often as any other, of the least total cost."""

@@ -12,8 +12,7 @@ import torch
 from torch import Tensor
 
 from labkit.runtime import generator
-from labkit.texture_optimization.synthesis import validate_size
-from labkit.validation import validate_image, validate_integer
+from labkit.validation import validate_image, validate_integer, validate_size
 
 FADE = 0.1      # share of the exemplar's side over which a spot fades out on each side, where the picture is larger
 
@@ -158,7 +157,7 @@ def _periodic(image: Tensor) -> Tensor:
 def _validated(exemplar: Tensor, size: tuple[int, int] | None, seed: int) -> tuple[int, int]:
     validate_image(exemplar, name="exemplar", batch=False)
     validate_integer(seed, name="seed", minimum=0)
-    return validate_size(size, exemplar, patch_size=1)
+    return validate_size(size, default=exemplar.shape[-2:])
 
 
 def _spot(exemplar: Tensor, size: tuple[int, int], periodic: bool) -> tuple[Tensor, Tensor]:

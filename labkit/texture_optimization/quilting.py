@@ -17,8 +17,8 @@ from torch import Tensor
 from labkit.images import to_grey
 from labkit.runtime import generator, progress
 from labkit.texture_optimization.efros_leung import choose
-from labkit.texture_optimization.synthesis import validate_exemplar, validate_size
-from labkit.validation import describe, validate_image, validate_integer, validate_number
+from labkit.texture_optimization.synthesis import validate_exemplar
+from labkit.validation import describe, validate_image, validate_integer, validate_number, validate_size
 
 # Blocks whose mean squared differences are nearer than this count as equally good: a hundred thousandth of the grey
 # scale, far above the rounding of the Fourier transforms, so that it does not decide which are drawn from.
@@ -62,7 +62,7 @@ def image_quilting(exemplar: Tensor, *, size: tuple[int, int] | None = None, pat
     """
     validate_exemplar(exemplar, patch_size=patch_size, name="exemplar")
     overlap = _validated(patch_size, overlap, tolerance, seed)
-    size = validate_size(size, exemplar, patch_size=1)
+    size = validate_size(size, default=exemplar.shape[-2:])
     blocks = _Blocks(exemplar.detach().double(), patch_size)
     return _quilt(blocks, size, overlap, tolerance, generator(seed)).to(exemplar.dtype).contiguous()
 

@@ -13,12 +13,12 @@ from torch import Tensor
 
 from labkit.images import resize
 from labkit.patches import extract_patches, squared_distances
-from labkit.patchmatch.fields import as_kernel_field, channels_last, vote
+from labkit.patchmatch.fields import as_kernel_field, carried_over, channels_last, likelihood, upper_quartile, vote
 from labkit.patchmatch.search import Problem, features
-from labkit.pyramids import gaussian_pyramid, upsample
-from labkit.texture_optimization.synthesis import (Synthesis, carried_over, level_sizes, matching, most_levels, noise,
-                                                   random_field, searched, seed_of, validate_exemplar, validate_size)
-from labkit.validation import describe, validate_image, validate_integer, validate_number
+from labkit.pyramids import gaussian_pyramid, level_sizes, upsample
+from labkit.runtime import seed_of
+from labkit.texture_optimization.synthesis import Synthesis, matching, most_levels, noise, random_field, validate_exemplar
+from labkit.validation import describe, validate_image, validate_integer, validate_number, validate_size
 
 METRIC = "gradient"         # colour, and the absolute derivatives of the intensity with α = 5
 FULL_MATRIX = 2 ** 25       # distances of all pairs are held at once up to here, 128 MB
@@ -180,13 +180,13 @@ class _Run:
     def __init__(self, image: Tensor, size: tuple[int, int] | None, levels: int, patch_size: int, iterations: int, seed: int,
                  trace: bool, ratio: float = 2.0):
         validate_exemplar(image, patch_size=patch_size)
-        size = validate_size(size, image, patch_size=patch_size)
+        size = validate_size(size, minimum=patch_size, default=image.shape[-2:])
         for value, name in ((levels, "levels"), (iterations, "iterations")):
             validate_integer(value, name=name, minimum=1)
         validate_integer(seed, name="seed", minimum=0)
         levels = most_levels(size, image, patch_size=patch_size, levels=levels, ratio=ratio)
         working = (image if image.dtype == torch.float64 else image.float()).detach()
-        self.pyramid, self.sizes = gaussian_pyramid(working, levels=levels, ratio=ratio), level_sizes(size, levels, ratio)
+        self.pyramid, self.sizes = gaussian_pyramid(working, levels=levels, ratio=ratio), level_sizes(size, levels=levels, ratio=ratio)
         self.dtype, self.patch_size, self.iterations, self.seed, self.trace = image.dtype, patch_size, iterations, seed, trace
         self.energy, self.frames, self.distance = [], [], None
 
@@ -212,8 +212,9 @@ class _Run:
             self.energy.append([])
             for number in range(self.iterations):
                 problem = replace(problem, image=channels_last(features(picture, METRIC)[None]))
-                found, self.distance = searched(problem, found, iterations=1 if number else searches,
-                                                seed=seed_of(self.seed, level, number))
+                found, distance = problem.searched(found, iterations=1 if number else searches,
+                                                   seed=seed_of(self.seed, level, number))
+                self.distance = distance[0, 0]
                 picture = self.reconstruct(found, level)
                 self.record(float(self.distance.double().mean()), picture)
         return self.result(picture, found)
@@ -236,17 +237,16 @@ class _Run:
 
     def carry_over(self, found: Tensor, level: int) -> tuple[Tensor, Tensor]:
         """The picture and the matches of a scale from those of the next coarser one; distances are carried over, too."""
-        found, rows, columns = carried_over(
-            found, patch_size=self.patch_size, fine=self.sizes[level], coarse=self.sizes[level + 1],
-            exemplar=tuple(self.pyramid[level].shape[-2:]), coarse_exemplar=tuple(self.pyramid[level + 1].shape[-2:]))
-        self.distance = self.distance[rows[:, None], columns]
+        found, nearest = carried_over(
+            found, patch_size=self.patch_size, size=self.sizes[level], coarse_size=self.sizes[level + 1],
+            exemplar_size=self.pyramid[level].shape[-2:], coarse_exemplar_size=self.pyramid[level + 1].shape[-2:])
+        self.distance = self.distance[nearest]
         return self.reconstruct(found, level), found
 
     def reconstruct(self, found: Tensor, level: int) -> Tensor:
         """Eq. III.4, normalised: votes weigh exp(−d / 2σ²), with σ the upper quartile of d, at least 1."""
-        among = self.distance.flatten().sort().values
-        sigma = float(among[(3 * len(among)) // 4].clamp(min=1))
-        return self.vote(found, level, torch.exp(-self.distance / (2 * sigma ** 2)).clamp(min=1e-30))
+        sigma = upper_quartile(self.distance).clamp(min=1)
+        return self.vote(found, level, likelihood(self.distance, sigma ** 2))
 
     def vote(self, found: Tensor, level: int, weights: Tensor | None = None) -> Tensor:
         wanted = torch.ones((1, *self.sizes[level]), dtype=torch.bool, device=found.device)
@@ -299,11 +299,11 @@ def _complete(picture: Tensor, keys: Tensor, patch_size: int, alpha: float, foun
         field = _field_of(chosen, problem.valid.shape[2], problem.active.shape[1:])
         return field, None, float(score.double().mean())
     other, iterations = matching(keys, picture, patch_size=patch_size), 4 if backwards is None else 1
-    backwards, nearest = searched(other, random_field(other, seed) if backwards is None else backwards, iterations=iterations,
-                                  seed=seed)
-    prices = torch.stack([1 / (alpha + nearest), torch.zeros_like(nearest)])[:, None].contiguous()
+    backwards, nearest = other.searched(random_field(other, seed) if backwards is None else backwards, iterations=iterations,
+                                        seed=seed)
+    prices = torch.cat([1 / (alpha + nearest[0]), torch.zeros_like(nearest[0])])[:, None].contiguous()
     priced: Problem = replace(problem, prices=prices)
-    found, score = searched(priced, random_field(problem, seed) if found is None else found, iterations=iterations, seed=seed)
+    found, score = priced.searched(random_field(problem, seed) if found is None else found, iterations=iterations, seed=seed)
     return found, backwards, float(score.double().mean())
 
 
