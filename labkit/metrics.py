@@ -412,24 +412,34 @@ def patch_transport_cost(image: Tensor, reference: Tensor, *, patch_size: int = 
         windows = picture.detach().to(dtype).unfold(-2, patch_size, 1).unfold(-2, patch_size, 1)
         rows, columns = place.to(picture.device).unbind(dim=1)
         sets.append(windows[:, rows, columns].movedim(1, 0).flatten(1))
-    return _semi_dual(squared_distances(*sets), steps=steps).to(image.dtype)
+    return semi_dual_ascent(squared_distances(*sets), steps=steps)[1].clamp(min=0).to(image.dtype)
 
 
-def _semi_dual(cost: Tensor, *, steps: int) -> Tensor:
-    """The largest value of the semi-dual of eq. III.5 met in `steps` steps of gradient ascent, for a cost matrix."""
+def semi_dual_ascent(cost: Tensor, *, steps: int, start: Tensor | None = None) -> tuple[Tensor, Tensor]:
+    """Gradient ascent of the semi-dual of optimal transport, mean_p min_q (c(p, q) − β_q) + mean_q β_q, in β.
+
+    Its derivative by β_q is 1/m less the share of the p that choose q, m the number of the q.
+
+    Parameters
+    ----------
+    cost : (n, m), the c(p, q).
+    steps : how many; their length falls linearly to 0, as the ascent of a function with kinks needs.
+    start : β to begin with, (m,); `None` begins with 0.
+
+    Returns
+    -------
+    The new β, and the largest value that was met: a lower bound of the transport cost.
+    """
     number, targets = cost.shape
-    beta = cost.new_zeros(targets)
-    best = cost.new_full((), -torch.inf)
-    reduced = torch.empty_like(cost)
-    largest_step = 0.01 * cost.mean()
+    beta = cost.new_zeros(targets) if start is None else start
+    best, reduced, longest = cost.new_full((), -torch.inf), torch.empty_like(cost), 0.01 * cost.mean()
     for step in range(steps):
         smallest, chosen = torch.sub(cost, beta, out=reduced).min(dim=1)
         best = torch.maximum(best, smallest.mean() + beta.mean())
-        # The gradient is the mass each q should receive, 1/targets, less the mass it does; times `targets` it is of
-        # order one whatever their number. The step falls to 0, as the ascent of a function with kinks needs.
+        # times m, the gradient is of order one whatever the number of patches
         ascent = 1 - torch.bincount(chosen, minlength=targets) * (targets / number)
-        beta = beta + (1 - step / steps) * largest_step * ascent
-    return best.clamp(min=0)
+        beta = beta + (1 - step / steps) * longest * ascent
+    return beta, best
 
 
 def single_image_distance(image: Tensor, reference: Tensor, *, features: str = "random", seed: int = 0) -> Tensor:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 import numpy as np
 import pytest
 import torch
@@ -11,8 +13,9 @@ from labkit import images, metrics, patches
 from labkit.runtime import generator
 from labkit.texture_optimization import energy, single_image
 from labkit.texture_optimization.energy import optimize_texture, period
-from labkit.texture_optimization.single_image import ascend, gpnn, psin, psin_ot
+from labkit.texture_optimization.single_image import gpnn, psin, psin_ot
 from labkit.texture_optimization.transfer import transfer_style_by_patches
+from labkit.texture_optimization.transport import transport_texture
 
 SMALL = {"patch_sizes": (8, 4), "levels": 2, "stride": 2, "iterations": 6}
 
@@ -212,6 +215,55 @@ def test_ascent_reaches_the_cost_of_optimal_transport_from_below():
     cost = torch.rand(40, 40, generator=generator(0), dtype=torch.float64)
     rows, columns = linear_sum_assignment(cost.numpy())
     best = float(cost[rows, columns].mean())
-    values = [float(ascend(cost, torch.zeros(40, dtype=torch.float64), steps=steps)[1]) for steps in (1, 30, 1000)]
+    values = [float(metrics.semi_dual_ascent(cost, steps=steps)[1]) for steps in (1, 30, 1000)]
     assert values[0] < values[1] < values[2] <= best + 1e-9
     assert values[2] > 0.95 * best
+
+
+# --- transport ------------------------------------------------------------------------------------------------------
+
+TRANSPORT = {"levels": 2, "targets": 60, "sources": 400, "steps": 150}
+
+
+def test_transport_uses_the_patches_of_the_example_more_evenly_than_nearest_patches():
+    """The ascent in β is what makes them even: one step leaves β near 0, where every patch takes its nearest."""
+    sand, evenness = images.load("sand", size=(40, 40)), []
+    for steps in (1, 150):
+        places = transport_texture(sand, **(TRANSPORT | {"steps": steps, "levels": 1})).nnf
+        use = torch.bincount(places[0].flatten().long() * 40 + places[1].flatten(), minlength=1600).double()
+        share = use[use > 0] / use.sum()
+        evenness.append(float(-(share * share.log()).sum()))
+    assert evenness[0] < evenness[1] <= math.log(60) + 1e-9 and evenness[1] > math.log(40)
+
+
+def test_a_transport_texture_has_the_colours_of_its_example():
+    tiles = images.load("tiles", size=(48, 48))
+    made = transport_texture(tiles, **TRANSPORT).image
+    # patches are drawn, and their mean is taken where they overlap: the deviation shrinks, the mean stays to a few levels of 256
+    torch.testing.assert_close(made.mean((-2, -1)), tiles.mean((-2, -1)), atol=0.03, rtol=0)
+    assert (made.std((-2, -1)) > 0.6 * tiles.std((-2, -1))).all()
+
+
+def test_a_seed_decides_the_transport_texture_and_other_shapes_work(tiles):
+    one, same, other = (transport_texture(tiles, size=(30, 52), seed=seed, **TRANSPORT).image for seed in (0, 0, 1))
+    assert one.shape == (tiles.shape[0], 30, 52) and torch.equal(one, same) and not torch.equal(one, other)
+
+
+def test_transport_records_its_costs_and_on_request_its_frames(tiles):
+    made = transport_texture(tiles, trace=True, **TRANSPORT)
+    assert [len(costs) for costs in made.energy] == [1, 1] and all(costs[0] > 0 for costs in made.energy)
+    assert [tuple(frame.shape[-2:]) for frame in made.frames] == [(20, 20), (40, 40)] and torch.equal(made.frames[-1], made.image)
+
+
+def test_transport_of_a_constant_example_is_that_constant():
+    flat = torch.full((3, 20, 24), 0.25)
+    torch.testing.assert_close(transport_texture(flat, **TRANSPORT).image, flat)
+
+
+@pytest.mark.parametrize("arguments, message", [
+    ({"patch_size": 41}, "patch_size is 41 and exemplar 40×40"), ({"targets": 0}, "targets is 0"), ({"steps": 0}, "steps is 0"),
+    ({"size": (2, 40)}, "height is 2"), ({"levels": 1.5}, "levels is float 1.5"), ({"seed": -1}, "seed is -1"),
+])
+def test_transport_refuses(tiles, arguments, message):
+    with pytest.raises(ValueError, match=message):
+        transport_texture(tiles, **arguments)

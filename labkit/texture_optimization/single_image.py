@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 
 from labkit.images import resize
+from labkit.metrics import semi_dual_ascent
 from labkit.patches import extract_patches, squared_distances
 from labkit.patchmatch.fields import as_kernel_field, carried_over, channels_last, likelihood, upper_quartile, vote
 from labkit.patchmatch.search import Problem, features
@@ -227,7 +228,7 @@ class _Run:
         self.energy.append([])
         for _ in range(self.iterations):
             cost = squared_distances(extract_patches(features(picture, METRIC), patch_size=self.patch_size), targets)
-            beta, value = ascend(cost, beta, steps=ASCENTS)
+            beta, value = semi_dual_ascent(cost, steps=ASCENTS, start=beta)
             chosen = (cost - beta).argmin(1)
             self.distance = cost.gather(1, chosen[:, None]).reshape(size)
             found = _field_of(chosen, width, size)
@@ -261,31 +262,6 @@ class _Run:
 
     def result(self, picture: Tensor, found: Tensor) -> Synthesis:
         return Synthesis(picture.to(self.dtype), self.energy, self.frames, found[0, 1:, 0])
-
-
-def ascend(cost: Tensor, beta: Tensor, *, steps: int) -> tuple[Tensor, Tensor]:
-    """Gradient ascent of the semi-dual of optimal transport in its dual variable.
-
-    The function is mean_p min_q (c(p, q) − β_q) + mean_q β_q; its derivative by β_q is 1/m less the share of the p that
-    choose q. (With sums for means, as eq. III.5 is printed, it is unbounded when the two numbers of patches differ.)
-
-    Parameters
-    ----------
-    cost : (n, m), the c(p, q). beta : (m,).
-    steps : how many; their length falls linearly to 0.
-
-    Returns
-    -------
-    The new β, and the largest value that was met.
-    """
-    number, targets = cost.shape
-    longest, best, reduced = 0.01 * cost.mean(), cost.new_full((), -torch.inf), torch.empty_like(cost)
-    for step in range(steps):
-        smallest, chosen = torch.sub(cost, beta, out=reduced).min(1)
-        best = torch.maximum(best, smallest.mean() + beta.mean())
-        share = torch.bincount(chosen, minlength=targets) * (targets / number)
-        beta = beta + (1 - step / steps) * longest * (1 - share)
-    return beta, best
 
 
 def _complete(picture: Tensor, keys: Tensor, patch_size: int, alpha: float, found: Tensor | None, backwards: Tensor | None,
