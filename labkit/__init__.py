@@ -1,15 +1,15 @@
 """labkit: patch-based and internal methods for images and videos, as a course and as a library.
 
 Modules, from the ground floor up: `images`, `figures`, `patches`, `pyramids`, `operators`, `restoration`, `metrics`,
-`runtime`, `textures`; one module or folder per chapter (`filtering`, …); `widgets` and `checks` for the notebooks.
+`runtime`, `textures`, `training`; one module or folder per chapter (`filtering`, …); `widgets` and `checks` for the notebooks.
 """
 
 import importlib
 
 __version__ = "0.1.0"
 
-_MODULES = ("checks", "features", "figures", "filtering", "images", "metrics", "operators", "patches", "patchmatch", "pyramids",
-            "restoration", "results", "runtime", "texture_optimization", "textures", "widgets")
+_MODULES = ("checks", "diffusion_inpainting", "features", "figures", "filtering", "images", "metrics", "operators", "patches",
+            "patchmatch", "pyramids", "restoration", "results", "runtime", "texture_optimization", "textures", "training", "widgets")
 
 
 def __getattr__(name: str):

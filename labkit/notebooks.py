@@ -327,6 +327,10 @@ def index(root: Path) -> NotebookNode:
                      f"{len(points)} for {sum(points):g} points", header.needs, f"[look](../solutions/{place})"])
     head = ["chapter", "what it is about", "time", "exercises", "needs", "solutions"]
     table = "\n".join(f"| {' | '.join(row)} |" for row in [head, ["---"] * len(head), *rows])
+    there = {int(chapter.name[:2]) for chapter in chapters(root)}
+    missing = [str(number) for number in range(1, max(there) + 1) if number not in there]
+    if missing:
+        table += f"\n\n*Chapter{'s' if len(missing) > 1 else ''} {', '.join(missing)} will follow; no chapter needs a later one.*"
     cells = [nbformat.v4.new_markdown_cell(text) for text in (WELCOME, f"## Chapters\n\n{table}", HOW_TO)]
     cells.append(nbformat.v4.new_code_cell(MACHINE))
     notebook = nbformat.v4.new_notebook(cells=cells, metadata=KERNEL)

@@ -5,7 +5,8 @@
         notebook.run()
         notebook.page.click("…")
 
-`reason_for_no_browser()` says why such a test cannot run here, or None where it can.
+A module of such tests imports the fixtures `browser`, `server` and `notebook` (which runs the module's `CELLS`), and
+the mark `needs_browser`.
 """
 
 from __future__ import annotations
@@ -25,6 +26,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import nbformat
+import pytest
 
 ROOT = Path(__file__).resolve().parent.parent
 FLAGS = ["--no-sandbox", "--disable-gpu", "--disable-dev-shm-usage", "--disable-background-networking",
@@ -43,6 +45,29 @@ def reason_for_no_browser() -> str | None:
     if executable() is None:
         return "no Chromium was found (install the package chromium, or set LABKIT_BROWSER)"
     return None
+
+
+needs_browser = pytest.mark.skipif(reason_for_no_browser() is not None, reason=str(reason_for_no_browser()))
+
+
+@pytest.fixture(scope="module")
+def browser() -> Iterator:
+    with chromium() as browser:
+        yield browser
+
+
+@pytest.fixture(scope="module")
+def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
+    with jupyter(tmp_path_factory.mktemp("lab")) as server:
+        yield server
+
+
+@pytest.fixture(scope="module")
+def notebook(browser, server: Server, request: pytest.FixtureRequest) -> OpenNotebook:
+    """A notebook of the module's `CELLS`, which have run."""
+    notebook = server.open(browser, cells=request.module.CELLS)
+    notebook.run(timeout=240)   # kernels may have to be compiled
+    return notebook
 
 
 @contextmanager
@@ -134,6 +159,32 @@ class OpenNotebook:
         found = self.page.locator(".jp-Notebook .jp-Cell").nth(index)
         found.scroll_into_view_if_needed()
         return found
+
+
+def wait_for_change(locator, before: str, attribute: str = "src") -> str:
+    """Wait until an attribute is no longer `before`; returns the new value."""
+    locator.page.wait_for_function("([node, name, before]) => node.getAttribute(name) !== before",
+                                   arg=[locator.element_handle(), attribute, before])
+    return locator.get_attribute(attribute)
+
+
+def wait_for_style(locator, before: str, style: str = "color") -> str:
+    """Wait until a computed style is no longer `before`; returns the new value."""
+    locator.page.wait_for_function("([node, name, before]) => getComputedStyle(node)[name] !== before",
+                                   arg=[locator.element_handle(), style, before])
+    return locator.evaluate("(node, name) => getComputedStyle(node)[name]", style)
+
+
+def choose_file(cell, button: str, path: Path) -> None:
+    """Press the button of that name, which asks for a file, and choose one."""
+    with cell.page.expect_file_chooser() as chooser:
+        cell.get_by_role("button", name=button).click()
+    chooser.value.set_files(path)
+
+
+def active_cell(notebook: OpenNotebook) -> int:
+    """The number of the cell that the keyboard is in."""
+    return notebook.page.evaluate("window.jupyterapp.shell.currentWidget.content.activeCellIndex")
 
 
 def _wait_for(url: str, process: subprocess.Popen, log: Path, seconds: float = 90) -> None:

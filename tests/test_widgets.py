@@ -13,9 +13,10 @@ import torch
 from PIL import Image
 
 from labkit import images, runtime, widgets
-from labkit.widgets.explorer import control, read_upload
+from labkit.widgets.explorer import control
 from labkit.widgets.monitor import chart_svg
 from labkit.widgets.still import VIEW
+from labkit.widgets.uploads import read_upload
 
 
 def picture(channels=3, height=12, width=20, seed=0):

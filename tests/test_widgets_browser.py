@@ -2,10 +2,10 @@
 
 import re
 
-import pytest
-from tests.browser import chromium, jupyter, reason_for_no_browser
+from tests.browser import (active_cell, browser, choose_file, needs_browser, notebook, server, wait_for_change,
+                           wait_for_style)
 
-pytestmark = pytest.mark.skipif(reason_for_no_browser() is not None, reason=str(reason_for_no_browser()))
+pytestmark = needs_browser
 
 # Each widget in a cell of its own; `told` writes what Python knows of it to where the test can read it.
 CELLS = ["""
@@ -51,39 +51,8 @@ with widgets.TrainingMonitor(20, alt="It falls.", caption="A training.") as moni
 EXPLORE, WEIGHTS, PICTURE, COMPARE, BRUSH, MONITOR = range(1, 7)
 
 
-@pytest.fixture(scope="module")
-def browser():
-    with chromium() as browser:
-        yield browser
-
-
-@pytest.fixture(scope="module")
-def server(tmp_path_factory):
-    with jupyter(tmp_path_factory.mktemp("lab")) as server:
-        yield server
-
-
-@pytest.fixture(scope="module")
-def notebook(browser, server):
-    notebook = server.open(browser, cells=CELLS)
-    notebook.run()
-    return notebook
-
-
 def told(cell):
     return cell.locator(".told").text_content()
-
-
-def wait_for_change(locator, before, attribute="src"):
-    """Wait until an attribute (or the text, for `None`) is no longer `before`; returns the new value."""
-    locator.page.wait_for_function(
-        "([node, name, before]) => (name ? node.getAttribute(name) : node.textContent) !== before",
-        arg=[locator.element_handle(), attribute, before])
-    return locator.get_attribute(attribute) if attribute else locator.text_content()
-
-
-def active_cell(notebook):
-    return notebook.page.evaluate("window.jupyterapp.shell.currentWidget.content.activeCellIndex")
 
 
 def test_a_slider_moved_by_keyboard_redraws_the_picture(notebook):
@@ -119,9 +88,7 @@ def test_a_reader_s_own_file_is_shown(notebook, tmp_path):
 
     images.save(torch.zeros(1, 10, 30), tmp_path / "mine.png")
     cell = notebook.cell(EXPLORE)
-    with notebook.page.expect_file_chooser() as chooser:
-        cell.get_by_role("button", name="Try a picture of your own").click()
-    chooser.value.set_files(tmp_path / "mine.png")
+    choose_file(cell, "Try a picture of your own", tmp_path / "mine.png")
     notebook.page.wait_for_function("image => image.naturalWidth === 30",
                                     arg=cell.locator("img.labkit-image").element_handle())
     assert "mine.png" in cell.locator("select").text_content()
@@ -247,15 +214,9 @@ def test_a_dark_theme_changes_the_colour_of_the_words(notebook):
     caption = notebook.cell(PICTURE).locator(".labkit-caption")
     light = caption.evaluate("node => getComputedStyle(node).color")
     notebook.theme("JupyterLab Dark")
-    dark = wait_for_colour(caption, light)
+    dark = wait_for_style(caption, light)
     notebook.theme("JupyterLab Light")
     assert light != dark
-
-
-def wait_for_colour(locator, before):
-    locator.page.wait_for_function("([node, before]) => getComputedStyle(node).color !== before",
-                                   arg=[locator.element_handle(), before])
-    return locator.evaluate("node => getComputedStyle(node).color")
 
 
 def test_a_stored_notebook_without_a_kernel_shows_the_still_picture(browser, server, notebook):

@@ -225,17 +225,17 @@ def test_the_eraser_begins_with_a_hole_and_its_filling():
     shown = widgets.eraser(IMAGE, fill=grey)
     mask = shown.brush.mask
     assert 0.02 < mask.float().mean() < 0.1 and mask[0, 10, 12]
-    assert torch.equal(shown.filled, torch.where(mask, 0.5, IMAGE))
-    assert torch.equal(decoded(shown.result.data), as_shown(shown.filled))
-    assert f"{int(mask.sum())} pixels filled in" in shown.result.caption
+    assert torch.equal(shown.made, torch.where(mask, 0.5, IMAGE))
+    assert torch.equal(decoded(shown.results[0].data), as_shown(shown.made))
+    assert f"{int(mask.sum())} pixels filled in" in shown.results[0].caption
 
 
 def test_the_button_fills_what_is_painted_now():
     shown, mask = widgets.eraser(IMAGE, fill=grey), noise(channels=1) > 0.5
     shown.brush.mask = mask
-    assert "before you painted on" in shown.result.caption
+    assert "before you painted on" in shown.results[0].caption
     shown.button.click()
-    assert torch.equal(shown.filled, torch.where(mask, 0.5, IMAGE)) and "pixels filled" in shown.result.caption
+    assert torch.equal(shown.made, torch.where(mask, 0.5, IMAGE)) and "pixels filled" in shown.results[0].caption
 
 
 def test_while_it_fills_the_button_is_busy_and_afterwards_it_is_not():
@@ -248,7 +248,7 @@ def test_while_it_fills_the_button_is_busy_and_afterwards_it_is_not():
         return image
 
     shown = widgets.eraser(IMAGE, fill=grey)
-    shown._fill = watch
+    shown._function = watch
     shown.button.click()
     shown.button.click()
     assert seen == [(True, "Filling …")] * 2
@@ -278,7 +278,7 @@ def test_an_error_of_the_filling_is_shown_as_text_and_goes_away():
                                              (lambda image: image, "TypeError")])
 def test_whatever_a_reader_s_own_filling_does_is_shown_as_text(answer, message):
     shown = widgets.eraser(IMAGE, fill=answer)
-    assert message in shown._message.value and shown.filled is None
+    assert message in shown._message.value and shown.made is None
     assert "filled" not in shown.still().text and shown._repr_mimebundle_()
 
 
@@ -306,19 +306,19 @@ def test_a_large_picture_and_its_mask_are_reduced_and_no_hole_is_lost():
     mask[0, 31, 41] = True
     shown = widgets.eraser(noise(60, 80), fill=grey, mask=mask, size=40)
     assert shown.brush.size == (30, 40) and shown.brush.mask.nonzero().tolist() == [[0, 15, 20]]
-    assert shown.filled.shape == (3, 30, 40)
+    assert shown.made.shape == (3, 30, 40)
 
 
 def test_a_picture_of_one_s_own_waits_for_its_hole():
     shown = widgets.eraser(IMAGE, fill=grey, size=32)
     upload(shown, "holiday.png", images.to_bytes(noise(30, 64)))
-    assert shown.brush.size == (15, 32) and not shown.brush.mask.any() and shown.filled is None
+    assert shown.brush.size == (15, 32) and not shown.brush.mask.any() and shown.made is None
     assert "holiday.png: paint over" in shown._message.value
     mask = torch.zeros(1, 15, 32, dtype=torch.bool)
     mask[:, 4:8, 4:8] = True
     shown.brush.mask = mask
     shown.button.click()
-    assert (shown.filled[:, 4:8, 4:8] == 0.5).all() and shown.result.size == (15, 32)
+    assert (shown.made[:, 4:8, 4:8] == 0.5).all() and shown.results[0].size == (15, 32)
     upload(shown, "notes.txt", b"not a picture")
     assert "notes.txt is not a picture" in shown._message.value and shown.brush.size == (15, 32)
 

@@ -3,9 +3,10 @@
 import re
 
 import pytest
-from tests.browser import chromium, jupyter, reason_for_no_browser
+from tests.browser import (active_cell, browser, choose_file, needs_browser, notebook, server, wait_for_change,
+                           wait_for_style)
 
-pytestmark = pytest.mark.skipif(reason_for_no_browser() is not None, reason=str(reason_for_no_browser()))
+pytestmark = needs_browser
 
 # Each widget in a cell of its own; `told` writes what Python knows of it to where the test can read it.
 CELLS = ["""
@@ -48,31 +49,8 @@ display(eraser, told([eraser.brush], lambda: [int(eraser.brush.mask.sum())]))
 PLAYER, EXPLORER, ERASER = range(1, 4)
 
 
-@pytest.fixture(scope="module")
-def browser():
-    with chromium() as browser:
-        yield browser
-
-
-@pytest.fixture(scope="module")
-def server(tmp_path_factory):
-    with jupyter(tmp_path_factory.mktemp("lab")) as server:
-        yield server
-
-
-@pytest.fixture(scope="module")
-def notebook(browser, server):
-    notebook = server.open(browser, cells=CELLS)
-    notebook.run(timeout=240)   # the kernels may have to be compiled
-    return notebook
-
-
 def wait_for(cell, text, which=0):
     cell.locator(".told").nth(which).filter(has_text=text).wait_for()
-
-
-def wait_for_change(locator, before):
-    locator.page.wait_for_function("([node, before]) => node.src !== before", arg=[locator.element_handle(), before])
 
 
 def point(cell, row, column):
@@ -164,7 +142,7 @@ def test_a_click_fixes_the_patch_and_escape_lets_it_go(notebook):
 
 def test_arrow_keys_move_the_patch_and_enter_fixes_it(notebook):
     cell, page = release(notebook), notebook.page
-    active = page.evaluate("window.jupyterapp.shell.currentWidget.content.activeCellIndex")
+    active = active_cell(notebook)
     for key in ("ArrowDown", "ArrowRight", "Shift+ArrowRight", "ArrowUp", "ArrowUp"):
         page.keyboard.press(key)
     wait_for(cell, "[9, 31, False]")
@@ -175,7 +153,7 @@ def test_arrow_keys_move_the_patch_and_enter_fixes_it(notebook):
     for _ in range(5):
         page.keyboard.press("Shift+ArrowUp")   # stops at the edge
     wait_for(cell, "[0, 31, False]")
-    assert page.evaluate("window.jupyterapp.shell.currentWidget.content.activeCellIndex") == active
+    assert active_cell(notebook) == active
 
 
 def test_every_candidate_has_its_mark_and_the_start_has_none(notebook):
@@ -254,9 +232,7 @@ def test_a_reader_s_own_file_can_be_painted_on(notebook, tmp_path):
 
     images.save(torch.zeros(1, 10, 30), tmp_path / "mine.png")
     cell = notebook.cell(ERASER)
-    with notebook.page.expect_file_chooser() as chooser:
-        cell.get_by_role("button", name="Try a picture of your own").click()
-    chooser.value.set_files(tmp_path / "mine.png")
+    choose_file(cell, "Try a picture of your own", tmp_path / "mine.png")
     cell.locator(".labkit-note", has_text="mine.png: paint over").wait_for()
     picture = cell.locator("img.labkit-image").first
     assert picture.evaluate("image => image.decode().then(() => image.naturalWidth)") == 30
@@ -268,8 +244,7 @@ def test_a_dark_theme_changes_the_colour_of_the_words(notebook):
     words = notebook.cell(EXPLORER).locator(".labkit-status")
     light = words.evaluate("node => getComputedStyle(node).color")
     notebook.theme("JupyterLab Dark")
-    notebook.page.wait_for_function("([node, before]) => getComputedStyle(node).color !== before",
-                                    arg=[words.element_handle(), light])
+    wait_for_style(words, light)
     notebook.theme("JupyterLab Light")
 
 

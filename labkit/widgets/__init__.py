@@ -9,10 +9,12 @@ The scripts and the style lie beside the Python files; `shared.js` is put in fro
 from labkit.widgets.erasing import Eraser, eraser
 from labkit.widgets.explorer import Explorer, explore
 from labkit.widgets.fields import FieldPlayer, MatchExplorer, MatchPictures, field_player, match_explorer
+from labkit.widgets.film import Film, film, synthesis_player
 from labkit.widgets.monitor import TrainingMonitor
+from labkit.widgets.painting import Canvas, Painter, painter
 from labkit.widgets.pictures import Brush, Compare, Picture
 from labkit.widgets.weights import WeightsExplorer, weights_explorer
 
-__all__ = ["Brush", "Compare", "Eraser", "Explorer", "FieldPlayer", "MatchExplorer", "MatchPictures", "Picture",
-           "TrainingMonitor", "WeightsExplorer", "eraser", "explore", "field_player", "match_explorer",
-           "weights_explorer"]
+__all__ = ["Brush", "Canvas", "Compare", "Eraser", "Explorer", "FieldPlayer", "Film", "MatchExplorer", "MatchPictures",
+           "Painter", "Picture", "TrainingMonitor", "WeightsExplorer", "eraser", "explore", "field_player", "film",
+           "match_explorer", "painter", "synthesis_player", "weights_explorer"]

@@ -3,21 +3,19 @@
 from __future__ import annotations
 
 import math
-import tempfile
 import time
 from collections.abc import Callable, Mapping, Sequence
-from pathlib import Path
 
 import ipywidgets
 import torch
 from torch import Tensor
 
-from labkit import figures, images
+from labkit import figures
 from labkit.validation import describe, validate_image, validate_number
 from labkit.widgets.pictures import Compare, Picture
 from labkit.widgets.still import Still, complaint, note
+from labkit.widgets.uploads import upload_button
 
-LARGEST_UPLOAD = 512   # longer side, in pixels: what a filter can follow a slider on
 Spec = Sequence | bool | ipywidgets.ValueWidget
 
 
@@ -80,9 +78,8 @@ class Explorer(Still, ipywidgets.VBox):
         self.controls = {name: control(spec, name=name, label=labels.get(name)) for name, spec in sliders.items()}
         self._labels = {name: labels.get(name, name.replace("_", " ")) for name in sliders}
         self._choice = ipywidgets.Dropdown(options=list(pictures), description="picture")
-        self._upload = ipywidgets.FileUpload(accept="image/*", multiple=False, description="Try a picture of your own",
-                                             layout={"width": "max-content"})
         self._message = ipywidgets.HTML()
+        self._upload = upload_button(self._receive, message=self._message)
         first = next(iter(pictures.values()))
         if compare:
             self.picture = Compare(first, first, alt=alt, caption=caption, scale=scale)
@@ -95,7 +92,6 @@ class Explorer(Still, ipywidgets.VBox):
         for one in self.controls.values():
             one.observe(self.redraw, names="value")
         self._choice.observe(self.redraw, names="value")
-        self._upload.observe(self._receive, names="value")
         super().__init__([*self.controls.values(), source, self.picture, self._message])
         self.add_class("labkit-widget")
         self.redraw()
@@ -132,16 +128,8 @@ class Explorer(Still, ipywidgets.VBox):
             self.picture._put(result, alt=alt)
         self._message.value = note(f"computed in {1000 * seconds:.0f} ms")
 
-    def _receive(self, change: object = None) -> None:
-        if not self._upload.value:
-            return
-        file = self._upload.value[0]
-        try:
-            image = read_upload(file["name"], bytes(file["content"]))
-        except ValueError as error:
-            self._message.value = complaint(error)
-            return
-        name = f"{file['name']} (yours)"
+    def _receive(self, file: str, image: Tensor) -> None:
+        name = f"{file} (yours)"
         self._pictures[name] = image
         self._choice.unobserve(self.redraw, names="value")   # one redraw, and also for the same name again
         self._choice.options = list(self._pictures)
@@ -203,27 +191,6 @@ def align(controls: Sequence[ipywidgets.ValueWidget]) -> None:
     for one in controls:
         one.style.description_width = f"{longest + 1}ch"
         one.layout.width = "min(100%, 480px)"
-
-
-def read_upload(name: str, content: bytes) -> Tensor:
-    """Read an uploaded file as an image of at most 512 pixels on its longer side.
-
-    Raises
-    ------
-    ValueError : the file is not a picture; the message calls it by the name it was uploaded under.
-    """
-    with tempfile.TemporaryDirectory() as folder:
-        path = Path(folder) / "upload"
-        path.write_bytes(content)
-        try:
-            image = images.load(path)
-        except ValueError as error:
-            raise ValueError(str(error).replace(str(path), name)) from error
-    longest = max(image.shape[-2:])
-    if longest <= LARGEST_UPLOAD:
-        return image
-    height, width = (max(1, round(side * LARGEST_UPLOAD / longest)) for side in image.shape[-2:])
-    return images.resize(image, size=(height, width))
 
 
 def _round_step(step: float) -> float:

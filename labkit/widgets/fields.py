@@ -6,7 +6,6 @@ import io
 import math
 from typing import TYPE_CHECKING
 
-import anywidget
 import ipywidgets
 import torch
 import traitlets
@@ -15,17 +14,15 @@ from torch import Tensor
 from labkit import figures
 from labkit.images import to_bytes, to_pixels
 from labkit.validation import validate_image, validate_integer, validate_number
-from labkit.widgets.pictures import _FOLDER, _STYLE, Picture, _script, _Shown
+from labkit.widgets.film import SLOWEST, Film
+from labkit.widgets.pictures import _FOLDER, _STYLE, PAIR, Picture, _script, _Shown, zoom
 from labkit.widgets.still import Still, words
 
 if TYPE_CHECKING:
     from labkit.patchmatch import Candidate, Match   # otherwise imported where needed: chapters load when first used
 
 _MATCHES = _STYLE + (_FOLDER / "matches.css").read_text(encoding="utf-8")
-TILE = 280    # screen pixels: three tiles and the key stand side by side in a window 1280 wide
-PAIR = 460    # the same for two pictures
-KEY = 81
-STEP = 800    # milliseconds an iteration stands while the player plays
+KEY = 81      # screen pixels
 # marker, colour (Okabe, Ito 2008: apart for every reader) and name of each kind; also in matches.js and matches.css
 MARKS = {"current": ("D", "#ffffff", "match before"), "propagation": ("^", "#56b4e9", "propagation"),
          "random": ("o", "#e69f00", "random search")}
@@ -51,17 +48,7 @@ def field_player(match: Match, *, image: Tensor, exemplar: Tensor, largest: floa
     return FieldPlayer(match, image=image, exemplar=exemplar, largest=largest, alt=alt, caption=caption)
 
 
-class Play(anywidget.AnyWidget):
-    """A button that counts `value` up to `last`; unlike the one of ipywidgets it has a name for who cannot see it."""
-
-    _esm = _script("play.js")
-    _css = _MATCHES
-    value = traitlets.Int(0).tag(sync=True)
-    last = traitlets.Int().tag(sync=True)
-    interval = traitlets.Int(help="milliseconds from one value to the next").tag(sync=True)
-
-
-class FieldPlayer(Still, ipywidgets.VBox):
+class FieldPlayer(Film):
     """What `field_player` returns.
 
     Attributes
@@ -79,56 +66,31 @@ class FieldPlayer(Still, ipywidgets.VBox):
             raise ValueError("match holds no fields of its iterations; expected one made with trace=True")
         if largest is not None:
             validate_number(largest, name="largest", above=0)
-        self._history, self._image, self._exemplar = match.history, image, exemplar
-        self._alt, self._caption = alt, caption
+        self._history, self._exemplar = match.history, exemplar
         shifts = [patchmatch.shift_map(nnf) for nnf in fields]
         self.largest = largest or _usual_length(shifts[-1])
-        self._frames = [(figures.color_wheel(shift, largest=self.largest),
-                         patchmatch.reconstruct(nnf, exemplar, patch_size=match.patch_size))
-                        for nnf, shift in zip(fields, shifts)]
-
-        last = len(fields) - 1
-        self.slider = ipywidgets.IntSlider(value=0, min=0, max=last, description="iteration",
-                                           layout={"width": "min(100%, 400px)"})
-        play = Play(last=last, interval=STEP)
-        ipywidgets.jslink((play, "value"), (self.slider, "value"))
-        field, rebuilt = self._frames[0]
-        scale = zoom(TILE, image)
-        self.field = Picture(field, alt=alt, caption="field", scale=scale, interactive=False)
-        self.rebuilt = Picture(rebuilt, alt=alt, caption="rebuilt by voting", scale=scale, interactive=False)
-        target = Picture(image, alt="The image to rebuild.", caption="the image itself", scale=scale, interactive=False)
+        frames = [(figures.color_wheel(shift, largest=self.largest),
+                   patchmatch.reconstruct(nnf, exemplar, patch_size=match.patch_size))
+                  for nnf, shift in zip(fields, shifts)]
+        super().__init__(frames, titles=["field", "rebuilt by voting"], alt=alt, slider="iteration", interval=SLOWEST,
+                         captions=[self._words(iteration) for iteration in range(len(fields))],
+                         caption=f"{caption} {self._key_words()}".strip(), beside={"the image itself": image})
+        self.field, self.rebuilt = self.pictures
         key = Picture(figures.color_wheel_key(size=KEY), alt=f"Key to the colours. {self._key_words()}", caption="key",
                       scale=1, interactive=False)
-        tiles = ipywidgets.HBox([self.field, key, self.rebuilt, target], layout={"flex_flow": "row wrap"})
-        tiles.add_class("labkit-tiles")
-        self._told = ipywidgets.HTML()
-        below = ipywidgets.HTML(words(f"{caption} {self._key_words()}".strip()))
-        controls = ipywidgets.HBox([play, self.slider], layout={"flex_flow": "row wrap", "align_items": "center"})
-        super().__init__([controls, tiles, self._told, below])
-        self.add_class("labkit-widget")
-        self.slider.observe(self.redraw, names="value")
-        self.redraw()
-
-    def redraw(self, change: object = None) -> None:
-        """Show the iteration of the slider."""
-        iteration = self.slider.value
-        field, rebuilt = self._frames[iteration]
-        told = self._words(iteration)
-        self.field.show(field, alt=f"{self._alt} (field) {told}")
-        self.rebuilt.show(rebuilt, alt=f"{self._alt} (image rebuilt from the field) {told}")
-        self._told.value = words(told)
+        self._tiles.children = [self.field, key, *self._tiles.children[1:]]
 
     def still(self) -> figures.Figure:
         last = self.slider.max
         chosen = sorted({0, min(1, last), min(2, last), last})
         frames = [self._frames[iteration] for iteration in chosen]
         titles = [_name(iteration) for iteration in chosen]
-        shown = [*(field for field, _ in frames), *(rebuilt for _, rebuilt in frames), self._image, self._exemplar,
-                 figures.color_wheel_key(size=KEY)]
+        shown = [*(field for field, _ in frames), *(rebuilt for _, rebuilt in frames), *self._beside.values(),
+                 self._exemplar, figures.color_wheel_key(size=KEY)]
         titles += [*(f"rebuilt, {title}" for title in titles), "image", "exemplar", "key to the field"]
         means = ", ".join(f"{_name(iteration)} {self._history[iteration]:.3g}" for iteration in chosen)
         return figures.show(shown, titles=titles, alt=self._alt, columns=len(chosen), width=200,
-                            caption=f"{self._caption} {self._key_words()} Mean distance: {means}.")
+                            caption=f"{self._caption} Mean distance: {means}.")
 
     def _key_words(self) -> str:
         away = f"{self.largest:.0f} pixel{'s' if round(self.largest) > 1 else ''}"
@@ -334,12 +296,6 @@ def _fields_of(match: Match, image: Tensor, exemplar: Tensor) -> list[Tensor]:
         raise ValueError(f"exemplar has {exemplar.shape[-2]}×{exemplar.shape[-1]} pixels and match reaches "
                          f"{height}×{width}; expected the exemplar that match was made from")
     return fields
-
-
-def zoom(room: int, *pictures: Tensor) -> float:
-    """Screen pixels per pixel that fit pictures into squares of `room` screen pixels; whole from 2 on."""
-    factor = room / max(side for picture in pictures for side in picture.shape[-2:])
-    return float(int(factor)) if factor >= 2 else factor
 
 
 def _usual_length(shift: Tensor) -> float:

@@ -10,7 +10,7 @@ from html import escape
 import ipywidgets
 from torch import Tensor
 
-from labkit import figures
+from labkit import figures, images
 from labkit.validation import validate_image, validate_integer, validate_number
 from labkit.widgets.pictures import Picture
 from labkit.widgets.still import Still, note, words
@@ -61,15 +61,16 @@ class TrainingMonitor(Still, ipywidgets.VBox):
     def update(self, step: int, *, picture: Tensor | None = None, **values: float) -> None:
         """Note the values of a step (from 0) and, a few times a second, redraw.
 
-        `picture` is an image `(C, H, W)` of 1 or 3 channels; values that are not finite are left out of the curves.
+        `picture` is an image `(C, H, W)` of 1 or 3 channels, or a batch, which is shown side by side; values that are
+        not finite are left out of the curves.
         """
         validate_integer(step, name="step", minimum=0)
         for name, value in values.items():
             if math.isfinite(value := float(value)):
                 self.curves.setdefault(name, []).append((step, value))
         if picture is not None:
-            validate_image(picture, name="picture", channels=(1, 3), batch=False)
-            self._latest = picture.detach()
+            validate_image(picture, name="picture", channels=(1, 3))
+            self._latest = picture.detach() if picture.ndim == 3 else images.tile(picture.detach())
         if time.perf_counter() - self._drawn_at >= INTERVAL:
             self.redraw()
 

@@ -17,15 +17,29 @@ from labkit.widgets.still import Still
 
 _FOLDER = Path(__file__).parent
 _STYLE = (_FOLDER / "widgets.css").read_text(encoding="utf-8")
+TILE = 280    # screen pixels: three pictures stand side by side in a window 1280 wide
+PAIR = 460    # the same for two
 
 
-def _script(name: str) -> str:
-    return "\n".join((_FOLDER / part).read_text(encoding="utf-8") for part in ("shared.js", name))
+def _script(*names: str) -> str:
+    return "\n".join((_FOLDER / part).read_text(encoding="utf-8") for part in ("shared.js", *names))
 
 
 def _default_scale(image: Tensor) -> int:
     """The smallest whole enlargement that makes the longer side at least 320 screen pixels."""
     return math.ceil(320 / max(image.shape[-2:]))
+
+
+def zoom(room: int, *pictures: Tensor) -> float:
+    """Screen pixels per pixel that fit pictures into squares of `room` screen pixels; whole from 2 on."""
+    factor = room / max(side for picture in pictures for side in picture.shape[-2:])
+    return float(int(factor)) if factor >= 2 else factor
+
+
+def painted(image: Tensor, mask: Tensor) -> Tensor:
+    """The picture with the mask over it, in the brush's colour."""
+    paint = image.new_tensor([0xd5, 0x5e, 0x00]).reshape(3, 1, 1) / 255
+    return torch.where(mask.to(image.device), 0.31 * image + 0.69 * paint, image)
 
 
 class _Shown(Still, anywidget.AnyWidget):
@@ -84,17 +98,17 @@ class Picture(_Shown):
         super().__init__(image, alt=alt, caption=caption, scale=scale, interactive=interactive, live=live,
                          data=to_bytes(image))
 
-    def show(self, image: Tensor, *, pixel: tuple[int, int] | None = None, **words: str) -> None:
+    def show(self, image: Tensor, *, pixel: tuple[int, int] | None = None, **traits: object) -> None:
         """Show another image, with `pixel` as the chosen one, in a single message to the browser.
 
-        Without `pixel`, the chosen one stays where the size does. `words` may hold a new `alt` and `caption`.
+        Without `pixel`, the chosen one stays where the size does. `traits` may hold a new `alt`, `caption`, `scale`.
         """
         validate_image(image, channels=(1, 3), batch=False)
-        self._put(image, pixel, **words)
+        self._put(image, pixel, **traits)
 
-    def _put(self, image: Tensor, pixel: tuple[int, int] | None = None, **words: str) -> None:
+    def _put(self, image: Tensor, pixel: tuple[int, int] | None = None, **traits: object) -> None:
         """`show` of an image that has been validated."""
-        changes = {**self._measures(image), **words, "data": to_bytes(image)}
+        changes = {**self._measures(image), **traits, "data": to_bytes(image)}
         if pixel is not None or changes["size"] != self.size:
             changes["row"], changes["column"] = pixel or (None, None)
         self.image = image
@@ -172,7 +186,7 @@ class Brush(_Shown):
     mask : (1, H, W) booleans, `True` where painted (missing); can be set. `observe` the trait `bits` to follow strokes.
     """
 
-    _esm = _script("brush.js")
+    _esm = _script("strokes.js", "brush.js")
     data = traitlets.Bytes().tag(sync=True)
     # the browser sends a memoryview, which `Bytes` would refuse
     bits = traitlets.CBytes(help="the mask, one byte 0 or 1 per pixel, row by row").tag(sync=True)
@@ -198,7 +212,4 @@ class Brush(_Shown):
         self.bits = mask.cpu().to(torch.uint8).numpy().tobytes()
 
     def still(self) -> figures.Figure:
-        painted = self.image.expand(3, -1, -1).cpu()
-        paint = painted.new_tensor([0xd5, 0x5e, 0x00]).reshape(3, 1, 1) / 255
-        painted = torch.where(self.mask, 0.31 * painted + 0.69 * paint, painted)
-        return figures.show(painted, alt=self.alt, caption=self.caption, width=self._width())
+        return figures.show(painted(self.image, self.mask), alt=self.alt, caption=self.caption, width=self._width())

@@ -47,13 +47,15 @@ function imageOf(model, name, frame) {
     image.src = url;
     if (old) URL.revokeObjectURL(old);
   });
-  const watcher = new ResizeObserver(() => {
+  const sharpen = () => {
     const ratio = (image.clientWidth * window.devicePixelRatio) / model.get("size")[1];
     image.style.imageRendering = ratio >= 2 || Number.isInteger(ratio) ? "pixelated" : "auto";
     keepKeys(image.closest(".labkit-widget"));   // the sliders beside the picture, which ipywidgets made
-  });
+  };
+  const watcher = new ResizeObserver(sharpen);
   watcher.observe(image);
-  return [image, () => { end(); watcher.disconnect(); URL.revokeObjectURL(url); }];
+  const endSize = follow(model, ["size"], sharpen);   // another picture may be shown in the same room
+  return [image, () => { end(); endSize(); watcher.disconnect(); URL.revokeObjectURL(url); }];
 }
 
 function captionOf(model, parent) {

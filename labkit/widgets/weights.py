@@ -25,8 +25,8 @@ def weights_explorer(image: Tensor, functions: Mapping[str, Weights], *, alt: st
     Parameters
     ----------
     image : (C, H, W) image of 1 or 3 channels.
-    functions : by name, functions `(image, *, row, column) -> (H, W)` that give the weight of every pixel for the one at
-        `(row, column)`, at least 0.
+    functions : by name, functions `(image, *, row, column) -> (H, W)` that give the weight of every pixel for the one
+        at `(row, column)`, at least 0.
     alt, caption, scale : as for `Picture`.
     radius : half-width of the part that is shown around the pixel, in pixels.
     pixel : the (row, column) chosen at first; `None` takes the centre.
