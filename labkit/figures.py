@@ -180,12 +180,13 @@ def _panels(tags: Sequence[str], titles: Sequence[str], caption: str, columns: i
         validate_integer(columns, name="columns", minimum=1)
     layout = (f"display:grid;grid-template-columns:repeat({columns},max-content)" if columns
               else "display:flex;flex-wrap:wrap")
-    panels = "".join(f'<figure style="margin:0">{tag}{_caption(title)}</figure>' if title else f"<div>{tag}</div>"
-                     for tag, title in zip(tags, titles))
+    # a long title wraps under its picture instead of making the column wider
+    panels = "".join(f'<figure style="margin:0;min-width:7em">{tag}{_caption(title, style="contain:inline-size;")}</figure>'
+                     if title else f"<div>{tag}</div>" for tag, title in zip(tags, titles))
     return (f'<figure style="margin:0.5em 0"><div style="{layout};gap:8px;align-items:start">{panels}</div>'
             f'{_caption(caption, "0.6em")}</figure>')
 
 
-def _caption(text: str, margin: str = "0.2em") -> str:
-    style = f"font-size:90%;margin-top:{margin};text-align:left"
+def _caption(text: str, margin: str = "0.2em", style: str = "") -> str:
+    style = f"{style}font-size:90%;margin-top:{margin};text-align:left"
     return f'<figcaption style="{style}">{html.escape(text)}</figcaption>' if text else ""
