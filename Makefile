@@ -100,6 +100,7 @@ mutants: install-all
 bench: install-all
 	$(BIN)/labkit bench
 	$(BIN)/labkit bench patchmatch
+	$(BIN)/labkit bench texture_optimization
 
 data: install
 	$(BIN)/python -m labkit.textures

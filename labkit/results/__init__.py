@@ -1,7 +1,7 @@
 """Results that take long: computed by `labkit results NN`, stored in `docs/results/NN.json`, shown by the notebooks.
 
-One module per chapter has `compute()`, which returns what is to be stored, and `live(size)`, which recomputes a small
-part of it in front of the reader.
+One module per chapter has `compute()`, which returns what is to be stored, and `live(results, size)`, which recomputes a
+small part of it in front of the reader; some have `gallery(size)`, which draws what each method makes.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from pathlib import Path
 from labkit import figures
 from labkit.figures import Figure
 
-CHAPTERS = {"01": "filtering", "02": "patchmatch"}
+CHAPTERS = {"01": "filtering", "02": "patchmatch", "03": "texture_optimization"}
 
 
 def folder() -> Path:
@@ -68,6 +68,19 @@ def show(number: str, *, table: int = 0) -> Figure:
 def live(number: str, *, size: int) -> Figure:
     """A small part of the results, recomputed here and now on pictures `size` pixels wide."""
     return _module(number).live(stored(number), size)
+
+
+def gallery(number: str, *, size: int) -> Figure:
+    """What every method of a chapter makes of the same pictures, `size` pixels wide, drawn here and now.
+
+    Raises
+    ------
+    ValueError : the chapter has no gallery.
+    """
+    module = _module(number)
+    if not hasattr(module, "gallery"):
+        raise ValueError(f"chapter {number} has no gallery; labkit.results.live shows its methods at work")
+    return module.gallery(size=size)
 
 
 def _module(number: str):

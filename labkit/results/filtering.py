@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import itertools
 import statistics
-import time
 from collections.abc import Callable
 
 from torch import Tensor
 
 from labkit import figures, filtering, images, metrics, runtime
 from labkit.figures import Figure
+from labkit.results.timing import seconds
 
 SIGMA = 25 / 255
 SEED = 0
@@ -36,7 +36,7 @@ def compute() -> dict:
     clean = {name: images.load(name) for name in PICTURES}
     noisy = {name: images.add_gaussian_noise(image, sigma=SIGMA, seed=SEED) for name, image in clean.items()}
     chosen = {name: _best(function, grid, clean, noisy, name) for name, (function, grid) in GRIDS.items()}
-    rows = _measure(chosen, clean, noisy, repeats=3)
+    rows = _measure(chosen, clean, noisy, timed=True)
     return {
         "seeds": {"noise": SEED},
         "parameters": chosen,
@@ -53,7 +53,7 @@ def live(results: dict, size: int) -> Figure:
         start = (whole.shape[-1] - size) // 2
         clean[name] = images.crop(whole, row=start // 2, column=start, height=size, width=size)
     noisy = {name: images.add_gaussian_noise(image, sigma=SIGMA, seed=SEED) for name, image in clean.items()}
-    return figures.table(_measure(results["parameters"], clean, noisy, repeats=0), header=_header(timed=False),
+    return figures.table(_measure(results["parameters"], clean, noisy, timed=False), header=_header(timed=False),
                          caption=f"The same, computed now on {size}×{size} crops.")
 
 
@@ -72,18 +72,16 @@ def _best(function: Callable[..., Tensor], grid: dict[str, tuple], clean: dict[s
     return tried[scores.index(max(scores))]
 
 
-def _measure(chosen: dict[str, dict], clean: dict[str, Tensor], noisy: dict[str, Tensor], *, repeats: int) -> list[list]:
-    """A row for each filter; with `repeats` above 0, also the median time of so many runs after a first one."""
-    rows = [["noisy picture", *(cell for key in clean for cell in _quality(noisy[key], clean[key], ["–"] if repeats else []))]]
+def _measure(chosen: dict[str, dict], clean: dict[str, Tensor], noisy: dict[str, Tensor], *, timed: bool) -> list[list]:
+    """A row for each filter, with or without the time it takes."""
+    rows = [["noisy picture", *(cell for key in clean for cell in _quality(noisy[key], clean[key], ["–"] if timed else []))]]
     for name, parameters in chosen.items():
         function, row = GRIDS[name][0], [name]
         for key in clean:
-            result, seconds = function(noisy[key], **parameters), []
-            for _ in range(repeats):
-                start = time.perf_counter()
-                function(noisy[key], **parameters)
-                seconds.append(time.perf_counter() - start)
-            row += _quality(result, clean[key], [round(1000 * statistics.median(seconds), 1)] if repeats else [])
+            def filtered() -> Tensor:
+                return function(noisy[key], **parameters)
+            taken = [round(1000 * seconds(filtered), 1)] if timed else []
+            row += _quality(filtered(), clean[key], taken)
         rows.append(row)
     return rows
 

@@ -5,8 +5,6 @@ from __future__ import annotations
 import importlib
 import importlib.util
 import math
-import time
-from collections.abc import Callable
 
 import numpy as np
 import torch
@@ -16,6 +14,7 @@ from labkit import figures, images, metrics, patchmatch, runtime
 from labkit.figures import Figure
 from labkit.patchmatch.applications import fill_from_behind
 from labkit.patchmatch.search import SCHEDULES
+from labkit.results.timing import seconds
 
 SEED = 0
 PATCH_SIZE = 7
@@ -62,7 +61,7 @@ def _convergence(size: int) -> list[list]:
                                          seed=SEED)
         found = search(ITERATIONS)
         rows.append([schedule.replace("_", " "), *(round(mean / best, 3) for mean in found.history),
-                     round(_seconds(lambda: search(5)), 3)])
+                     round(seconds(lambda: search(5)), 3)])
     return rows
 
 
@@ -70,10 +69,10 @@ def _growth(sides: tuple[int, ...]) -> dict:
     rows = []
     for side in sides:
         image, exemplar = (images.resize(images.load(name), size=(side, side)) for name in PAIR)
-        seconds = _seconds(lambda: patchmatch.patchmatch(image, exemplar, patch_size=PATCH_SIZE, seed=SEED))
+        taken = seconds(lambda: patchmatch.patchmatch(image, exemplar, patch_size=PATCH_SIZE, seed=SEED))
         number = (side - PATCH_SIZE + 1) ** 2
-        rows.append([f"{side}×{side}", number, round(seconds, 4), round(1e6 * seconds / number, 3),
-                     round(1e6 * seconds / (number * math.log2(number)), 4)])
+        rows.append([f"{side}×{side}", number, round(taken, 4), round(1e6 * taken / number, 3),
+                     round(1e6 * taken / (number * math.log2(number)), 4)])
     exponent = np.polyfit(np.log([row[1] for row in rows]), np.log([row[2] for row in rows]), 1)[0]
     return {"caption": f"Time of five sequential iterations against the number N of patches, on {runtime.threads()} threads. The best fit is "
                        f"seconds ∝ N^{exponent:.2f}.",
@@ -120,7 +119,7 @@ def _stereo() -> list[list]:
     for name, method in methods.items():
         score = patchmatch.disparity_score(method(), truth)
         rows.append([name, round(score["mean_error"], 2), *(f"{100 * score[f'above_{k}']:.1f} %" for k in (1, 2, 4)),
-                     round(_seconds(method), 3)])
+                     round(seconds(method), 3)])
     return rows
 
 
@@ -139,14 +138,3 @@ def _semi_global(left: Tensor, right: Tensor, largest: int) -> Tensor:
                                     speckleWindowSize=100, speckleRange=2, mode=cv2.STEREO_SGBM_MODE_HH)
     found = torch.from_numpy(matcher.compute(*views)[:, largest:].astype(np.float32) / 16)
     return fill_from_behind(found, found >= 0)[None]
-
-
-def _seconds(work: Callable[[], object]) -> float:
-    """Median of three runs after a first one."""
-    work()
-    times = []
-    for _ in range(3):
-        start = time.perf_counter()
-        work()
-        times.append(time.perf_counter() - start)
-    return sorted(times)[1]
