@@ -138,6 +138,12 @@ def test_what_is_no_plain_data_leaves_as_a_name_only():
     assert perform("function", lambda: object(), Request()).value == answers.Opaque("an object")
 
 
+
+def test_a_complex_picture_is_an_answer_that_is_wrong_and_has_no_pictures():
+    verdict = double(lambda image: (2 * image).to(torch.complex64))
+    assert verdict.earned < 2 and not verdict.pictures
+
+
 # --- differentiable -------------------------------------------------------------------------------------------------
 
 @exercise(points=1, minutes=1, kind="differentiable", reference=lambda a, b: (a * b).sin(), mistakes={

@@ -96,7 +96,8 @@ def marked_by_nbgrader() -> bool:
 
 def pictures_of(given: Tensor | None, expected: object, obtained: object) -> tuple[tuple[str, Tensor], ...]:
     """Pictures for a failed comparison, where its results can be seen: images, or matrices of numbers."""
-    if not (isinstance(expected, Tensor) and isinstance(obtained, Tensor)) or not torch.isfinite(obtained).all():
+    if not (isinstance(expected, Tensor) and isinstance(obtained, Tensor)) or obtained.is_complex() \
+            or not torch.isfinite(obtained).all():
         return ()
     if _is_image(expected):
         panels = [("input", given)] if given is not None and _is_image(given) else []

@@ -20,7 +20,7 @@ from pathlib import Path
 from types import ModuleType
 
 PACKAGE = Path(__file__).resolve().parent.parent
-_KEPT_OF_CHECKS = ("__init__.py", "answers.py", "fixtures.py")      # what the worker itself runs on
+_KEPT_OF_CHECKS = ("checks/__init__.py", "checks/answers.py", "checks/fixtures.py")    # what the worker itself runs on
 _KEPT_OF_GRADING = ("__init__.py", "folders.py", "processes.py", "withhold.py", "wire.py", "worker.py")
 _SILENT = '''"""Not there while answers are marked: whatever is called says nothing."""
 
@@ -70,7 +70,7 @@ def _package(withholds: frozenset[str]) -> dict[str, bytes]:
             content = _SILENT.encode()
         elif part == "results" or part == "grading" and path.name not in _KEPT_OF_GRADING:
             continue
-        elif part == "checks" and path.suffix == ".py" and path.name not in _KEPT_OF_CHECKS:
+        elif part == "checks" and path.suffix == ".py" and path.as_posix() not in _KEPT_OF_CHECKS:
             content = _SILENT.encode()
         result[place] = changed.get(path, content)
         if path.suffix == ".py":
