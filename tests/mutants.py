@@ -23,8 +23,8 @@ from dataclasses import dataclass
 
 import torch
 
-from labkit import checks
-from labkit.checks.answers import Request, perform
+from labkit import checks, patches
+from labkit.checks.answers import Fixture, Request, perform
 from labkit.checks.engine import _difference
 from tests import solutions
 
@@ -230,6 +230,140 @@ def _cuda_inputs(rng: random.Random) -> Request:
     return Request((image, exemplar, nnf, n, -distance), {"grid": grid, "block": block})
 
 
+def _pixel_inputs(rng: random.Random) -> tuple:
+    n, channels = rng.choice((1, 3, 5)), rng.choice((1, 3))
+    exemplar = _rand(rng, channels, n + rng.randint(0, 7), n + rng.randint(0, 7))
+    known = _rand(rng, n, n) < 0.7
+    known[n // 2, n // 2] = n == 1      # at least one pixel is known
+    return _rand(rng, channels, n, n), known, exemplar, rng.choice((0.0, rng.uniform(0, 2))), rng.uniform(0, 0.999)
+
+
+def _aggregate_inputs(rng: random.Random) -> tuple:
+    matches, positions, _, image, *_ = _towards_inputs(rng)
+    now = torch.stack([image[:, i:i + matches.shape[-1], j:j + matches.shape[-1]] for i, j in positions.tolist()])
+    some = rng.choice((1, 2, 3))
+    matches[::some] = now[::some]       # perfect matches, in which only ε counts
+    return matches, positions, image, rng.choice((2, 1, 0.8, rng.uniform(0.2, 1.9)))
+
+
+def _optimize_inputs(rng: random.Random) -> tuple:
+    n, levels, channels = rng.randint(1, 4), rng.randint(1, 3), rng.choice((1, 3))
+    exemplar = _rand(rng, channels, *(2 ** (levels - 1) * n + rng.randint(0, 6) for _ in range(2)))
+    start = _rand(rng, channels, *(n + rng.randint(0, 5) for _ in range(2)))
+    return exemplar, start, n, rng.randint(1, n), levels, rng.randint(1, 3)
+
+
+def _towards_inputs(rng: random.Random) -> tuple:
+    n, channels = rng.randint(1, 4), rng.choice((1, 3))
+    height, width = n + rng.randint(0, 5), n + rng.randint(0, 5)
+    positions = patches.patch_positions(height, width, patch_size=n, stride=rng.randint(1, n), cover=True)
+    return (_rand(rng, len(positions), channels, n, n), positions, 0.05 + 3 * _rand(rng, len(positions)),
+            _rand(rng, channels, height, width), rng.choice((0.0, rng.uniform(0, 3))), rng.randint(0, (min(height, width) - 1) // 2))
+
+
+def _weighted_inputs(rng: random.Random) -> tuple:
+    n = rng.randint(1, 4)
+    exemplar = _pictures(rng, rng.choice((1, 3)), n)[0]
+    nnf = _field(rng, rng.randint(1, 7), rng.randint(1, 7), exemplar, n)
+    return nnf, 10 ** rng.uniform(-1, 1.5) * _rand(rng, *nnf.shape[1:]), exemplar, n
+
+
+def _upsample_inputs(rng: random.Random) -> tuple:
+    n = rng.randint(1, 5)
+    image, exemplar = (tuple(2 * n + rng.randint(0, 12) for _ in range(2)) for _ in range(2))
+    coarse = torch.empty(1, *((side + 1) // 2 for side in exemplar))
+    return _field(rng, *((side + 1) // 2 - n + 1 for side in image), coarse, n), image, exemplar, n
+
+
+def _semi_dual_inputs(rng: random.Random) -> tuple:
+    n, m = rng.randint(1, 12), rng.randint(1, 12)
+    return _rand(rng, n, m), _rand(rng, m) - 0.5, rng.uniform(0.1, 3)
+
+
+def _schedule(rng: random.Random, steps: int) -> torch.Tensor:
+    """β_0 = 0 and a β for each step, in any order."""
+    return torch.cat([torch.zeros(1, dtype=torch.float64), 0.01 + 0.5 * _rand(rng, steps)])
+
+
+def _batch(rng: random.Random) -> tuple[int, int, int, int]:
+    return rng.randint(1, 3), rng.choice((1, 3)), rng.randint(1, 5), rng.randint(1, 5)
+
+
+def _steps(rng: random.Random, number: int, low: int, high: int) -> torch.Tensor:
+    return torch.tensor([rng.randint(low, high) for _ in range(number)])
+
+
+def _add_noise_inputs(rng: random.Random) -> tuple:
+    shape, steps = _batch(rng), rng.randint(1, 9)
+    return _rand(rng, *shape), _steps(rng, shape[0], 0, steps), _rand(rng, *shape), _schedule(rng, steps)
+
+
+def _mean_inputs(rng: random.Random) -> tuple:
+    shape, steps = _batch(rng), rng.randint(1, 9)
+    return _rand(rng, *shape), _rand(rng, *shape), rng.randint(1, steps), _schedule(rng, steps), rng.choice(("image", "noise", "mean"))
+
+
+def _loss_weights_inputs(rng: random.Random) -> tuple:
+    steps = rng.randint(2, 9)
+    return (_steps(rng, rng.randint(1, 4), 1, steps), _schedule(rng, steps), rng.choice(("elbo", "min_snr")),
+            rng.choice(("image", "noise")))
+
+
+def _brush_inputs(rng: random.Random) -> tuple:
+    height, width, segments = rng.randint(1, 14), rng.randint(1, 14), rng.randint(1, 4)
+    start = _rand(rng, 2) * torch.tensor([height - 1, width - 1])
+    return start, 6.28 * _rand(rng, segments), rng.choice((0, 4, 12)) * _rand(rng, segments), height, width, rng.uniform(2, 6)
+
+
+def _two_masks(rng: random.Random, shape: tuple[int, int, int, int]) -> tuple[torch.Tensor, torch.Tensor]:
+    number, _, height, width = shape
+    return tuple(_rand(rng, number, 1, height, width) < 0.4 for _ in range(2))
+
+
+def _leak_inputs(rng: random.Random) -> tuple:
+    shape = _batch(rng)
+    return _rand(rng, *shape), *_two_masks(rng, shape), _rand(rng, *shape), rng.uniform(0, 1)
+
+
+def _training_step_inputs(rng: random.Random) -> Request:
+    shape, steps = _batch(rng), rng.randint(1, 9)
+    number, channels = shape[:2]
+    missing, seen = _two_masks(rng, shape)
+    missing[:, :, 0, 0], seen[:, :, 0, 0] = True, False         # something counts
+    network = Fixture("inpainting_network", {"weights": [_rand(rng, channels, 2 * channels + 2, 3, 3) - 0.5, _rand(rng, channels)]})
+    return Request((network, Fixture("sgd", {"learning_rate": 0.3}), 2 * _rand(rng, *shape) - 1, missing, missing & ~seen,
+                    _steps(rng, number, 1, steps), _rand(rng, *shape) - 0.5, _schedule(rng, steps)), {"repeat": rng.randint(1, 2)})
+
+
+def _hole_inputs(rng: random.Random, steps: int) -> tuple:
+    """A denoiser, what is known, the mask and the schedule."""
+    shape, betas = _batch(rng), _schedule(rng, steps)
+    mask = _two_masks(rng, shape)[0]
+    mask[:, :, 0, 0] = False                                    # something is known
+    denoiser = Fixture("inpainting_denoiser", {"variance": rng.choice((0.2, 5.0)), "alpha_bars": (1 - betas).cumprod(0)})
+    return denoiser, torch.where(mask, 0, 2 * _rand(rng, *shape) - 1), mask, betas
+
+
+def _ancestral_inputs(rng: random.Random) -> tuple:
+    steps = rng.randint(1, 6)
+    denoiser, known, mask, betas = _hole_inputs(rng, steps)
+    return denoiser, known, mask, 3 * _rand(rng, steps + 1, *known.shape) - 1.5, betas
+
+
+def _ddim_inputs(rng: random.Random) -> tuple:
+    times = sorted({0, *(rng.randint(1, 9) for _ in range(rng.randint(1, 4)))}, reverse=True)
+    denoiser, known, mask, betas = _hole_inputs(rng, times[0])
+    return denoiser, known, mask, 3 * _rand(rng, len(times), *known.shape) - 1.5, betas, times, rng.choice((0.0, 1.0, rng.uniform(0, 1)))
+
+
+def _patch_denoiser_inputs(rng: random.Random) -> tuple:
+    n = rng.randint(1, 4)
+    x_t, picture = _pictures(rng, rng.choice((1, 3)), n)
+    mask = _rand(rng, 1, *picture.shape[1:]) < 0.05
+    mask[:, :n, :n] = False                                     # one whole patch at least
+    return x_t, picture, mask, rng.choice((1e-3, 0.5, 0.9999, rng.uniform(0, 1))), n
+
+
 # For each exercise: random arguments over a wider range than the check's. Float64, so that what differs, differs.
 INPUTS: dict[str, Callable[[random.Random], tuple | Request]] = {
     "gaussian_filter": lambda rng: (_rand(rng, *_sizes(rng, 1, 3)), rng.uniform(0.4, 4), rng.randint(0, 6)),
@@ -252,6 +386,25 @@ INPUTS: dict[str, Callable[[random.Random], tuple | Request]] = {
     "jump_flood": _jump_inputs,
     "parallel_jump_flood": lambda rng: tuple(a.numpy() if isinstance(a, torch.Tensor) else a for a in _jump_inputs(rng)),
     "cuda_distance": _cuda_inputs,
+    "draw_pixel": _pixel_inputs,
+    "boundary_cut": lambda rng: (_rand(rng, rng.randint(1, 12), rng.randint(1, 9)),),
+    "random_phase_texture": lambda rng: (image := _rand(rng, *_sizes(rng, 1, 3)), _rand(rng, *image.shape[1:]) - rng.uniform(0, 1)),
+    "aggregate": _aggregate_inputs,
+    "optimize_texture": _optimize_inputs,
+    "assign_patches": lambda rng: (_rand(rng, rng.randint(1, 10), 4), _rand(rng, rng.randint(1, 10), 4)),
+    "aggregate_towards": _towards_inputs,
+    "weighted_reconstruction": _weighted_inputs,
+    "upsample_field": _upsample_inputs,
+    "semi_dual_step": _semi_dual_inputs,
+    "add_noise": _add_noise_inputs,
+    "posterior_mean": _mean_inputs,
+    "loss_weights": _loss_weights_inputs,
+    "brush_mask": _brush_inputs,
+    "leak_free_example": _leak_inputs,
+    "inpainting_step": _training_step_inputs,
+    "ancestral_sampling": _ancestral_inputs,
+    "ddim_sampling": _ddim_inputs,
+    "patch_denoiser": _patch_denoiser_inputs,
 }
 
 

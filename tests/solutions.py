@@ -8,7 +8,8 @@ from pathlib import Path
 from typing import Any
 
 ROOT = Path(__file__).resolve().parent.parent
-CHAPTERS = {"filtering": "01_filtering", "patchmatch": "02_patchmatch"}
+CHAPTERS = {"filtering": "01_filtering", "patchmatch": "02_patchmatch", "texture_optimization": "03_texture_optimization",
+            "diffusion_inpainting": "08_diffusion_inpainting"}
 
 
 @cache

@@ -10,7 +10,7 @@ import importlib
 
 from labkit.checks.engine import Exercise
 
-CHAPTERS = ("filtering", "patchmatch")
+CHAPTERS = ("filtering", "patchmatch", "texture_optimization", "diffusion_inpainting")
 
 
 def exercises(chapter: str) -> dict[str, Exercise]:

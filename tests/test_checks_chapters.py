@@ -1,0 +1,103 @@
+"""What the checks of every chapter do: accept what is right, reject and name what is wrong."""
+
+from __future__ import annotations
+
+import re
+
+import pytest
+import torch
+
+from labkit import checks
+from labkit.checks.answers import perform
+from tests import mutants, solutions
+
+CHAPTERS = {chapter: checks.exercises(chapter) for chapter in checks.CHAPTERS}
+FEWEST_MISTAKES = {"filtering": 6, "patchmatch": 10, "texture_optimization": 6, "diffusion_inpainting": 10}
+SAMPLE = {"filtering": 12}      # mutants of each exercise; 8 in a chapter that is not named
+# a kernel whose body is missing has nothing to run in parallel
+STUB_WARNING = pytest.mark.filterwarnings("ignore::numba.NumbaPerformanceWarning")
+
+each_chapter = pytest.mark.parametrize("chapter", CHAPTERS)
+each_exercise = pytest.mark.parametrize("chapter, name", [
+    pytest.param(chapter, name, id=f"{chapter}-{name}") for chapter, exercises in CHAPTERS.items() for name in exercises])
+# an empty answer is a Python function; a kernel is none
+each_function = pytest.mark.parametrize("chapter, name", [
+    pytest.param(chapter, name, id=f"{chapter}-{name}") for chapter, exercises in CHAPTERS.items() for name, exercise in exercises.items()
+    if exercise.kind in ("function", "differentiable")])
+each_mistake = pytest.mark.parametrize("chapter, name, mistake", [
+    pytest.param(chapter, name, mistake, id=f"{chapter}-{name}-{mistake}")
+    for chapter, exercises in CHAPTERS.items() for name, exercise in exercises.items() for mistake in exercise.mistakes])
+
+
+def judged(exercise, answer, *, seed):
+    return exercise.judge(lambda request: perform(exercise.kind, answer, request), seed=seed)
+
+
+@each_exercise
+def test_the_solution_of_the_notebook_is_right_for_every_seed(chapter, name):
+    answer, exercise = solutions.solution(chapter, name), CHAPTERS[chapter][name]
+    verdict = exercise(answer)
+    assert verdict.passed, repr(verdict)
+    for seed in (1, 77, 123456):
+        verdict = judged(exercise, answer, seed=seed)
+        assert verdict.passed, repr(verdict)
+
+
+@STUB_WARNING
+@each_exercise
+def test_the_stub_is_told_kindly(chapter, name):
+    stub = re.sub(r"### BEGIN SOLUTION.*### END SOLUTION", "raise NotImplementedError()", solutions.source(chapter, name), flags=re.DOTALL)
+    verdict = CHAPTERS[chapter][name](solutions.define(chapter, stub, name))
+    assert verdict.outcome == "unsolved" and verdict.earned == 0
+
+
+@each_mistake
+def test_each_known_mistake_is_rejected_and_named(chapter, name, mistake):
+    exercise = CHAPTERS[chapter][name]
+    verdict = exercise(exercise.mistakes[mistake].variant)
+    assert not verdict.passed
+    assert verdict.mistake == mistake, repr(verdict)
+    assert exercise.mistakes[mistake].sentence in repr(verdict)
+    assert verdict.earned < exercise.points
+
+
+@each_mistake
+def test_each_known_mistake_is_named_for_another_seed_too(chapter, name, mistake):
+    exercise = CHAPTERS[chapter][name]
+    verdict = judged(exercise, exercise.mistakes[mistake].variant, seed=99)
+    assert verdict.mistake == mistake, repr(verdict)
+
+
+@each_exercise
+def test_every_exercise_knows_several_mistakes(chapter, name):
+    assert len(CHAPTERS[chapter][name].mistakes) >= FEWEST_MISTAKES[chapter]
+
+
+@each_function
+@pytest.mark.parametrize("empty", [
+    pytest.param(lambda first, *rest: first.clone(), id="the first argument"),
+    pytest.param(lambda first, *rest: torch.zeros_like(first), id="zeros"),
+    pytest.param(lambda first, *rest: torch.full_like(first, 0.5), id="grey"),
+    pytest.param(lambda *a: None, id="nothing"), pytest.param(lambda *a: 0.0, id="0"), pytest.param(lambda *a: (0, 0, 0.0), id="0, 0, 0")])
+def test_an_answer_that_does_nothing_earns_nothing(chapter, name, empty):
+    assert CHAPTERS[chapter][name](empty).earned == 0
+
+
+@each_exercise
+def test_points_minutes_and_hints_are_those_of_the_notebook(chapter, name):
+    exercise = CHAPTERS[chapter][name]
+    text = next(c.source for c in solutions.cells(chapter) if c.cell_type == "markdown" and f"· `{name}`" in c.source)
+    points, minutes = re.search(r"\((\d+) points?, about (\d+) minutes\)", text).groups()
+    assert (float(points), int(minutes)) == (exercise.points, exercise.minutes)
+    hints = text.count("<details>")
+    assert hints >= 2
+    for mistake in exercise.mistakes.values():
+        assert mistake.hint is None or mistake.hint <= hints
+
+
+@each_chapter
+def test_a_sample_of_mutants_is_rejected(chapter):
+    scores = mutants.run(chapter, sample=SAMPLE.get(chapter, 8), seed=1)
+    real = sum(s.total - s.equivalent for s in scores)
+    survivors = [f"{s.exercise}: {m.change}" for s in scores for m in s.survivors]
+    assert sum(s.rejected for s in scores) >= 0.95 * real, survivors
