@@ -58,7 +58,7 @@ print(runtime.summary())
 side = runtime.choose({"quick": 48, "laptop": 96, "gpu": 128})  # exemplars are this many pixels wide
 
 # %% [markdown]
-# Here is where we are going: autumn leaves, half as large again, by every method of this chapter. Look for three things: leaves that are no leaves, leaves that you see twice, and edges that have been smoothed away.
+# Here is where we are going: autumn leaves, half as large again, by every method of this chapter. (The first run compiles them all; later runs take seconds.) Look for three things: leaves that are no leaves, leaves that you see twice, and edges that have been smoothed away.
 
 # %% tags=["demonstration"]
 leaves = images.load("leaves", size=side)
@@ -209,7 +209,7 @@ figures.show(
 )
 
 # %% [markdown]
-# The other failure is **growing garbage**: once a wrong turn has led to surroundings that occur nowhere in the exemplar, the nearest windows are nearest by accident, the next pixel is worse, and nothing ever leads back. You saw it in the cloth with the window of 5. Since pixels are never revised, no later step can mend it. (That is the difference to everything from section 3.6 on.)
+# The other failure is **growing garbage**: once a wrong turn has led to surroundings that occur nowhere in the exemplar, the nearest windows are nearest by accident, the next pixel is worse, and nothing ever leads back. You saw it in the cloth with the smallest window. Since pixels are never revised, no later step can mend it. (That is the difference to everything from section 3.6 on.)
 #
 # The same procedure fills **holes**, from the border inwards, and **continues** a picture outwards. The exemplar is then the rest of the picture. Predict: in which of the two will the last pixels be worse, and why?
 
@@ -247,7 +247,7 @@ figures.show(
 #
 # $$E(0, j) = e(0, j), \qquad E(i, j) = e(i, j) + \min\big( E(i-1, j-1),\; E(i-1, j),\; E(i-1, j+1) \big).$$
 #
-# (Outside the overlap there is nothing to come from.) The least entry of the last row is the cost of the best cut. From there go back up, each time to the pixel above with the least $E$. That is **dynamic programming**: $3^{\text{rows}}$ ways, and work for three comparisons a pixel.
+# (Outside the overlap there is nothing to come from.) The least entry of the last row is the cost of the best cut. From there go back up, each time to the pixel above with the least $E$. That is **dynamic programming**: up to $3^{\text{rows} - 1}$ ways from each pixel of the first row, for the work of three comparisons a pixel.
 
 # %% [markdown]
 # ### Exercise 2 · `boundary_cut` (2 points, about 30 minutes)
@@ -436,7 +436,7 @@ figures.show(
 )
 
 # %% [markdown]
-# The picture of the modulus could hardly show it: phases carry the *things* in a picture. Below, two photographs exchange their phases.
+# Phases carry the *things* in a picture. Below, two photographs exchange their phases.
 
 # %% tags=["demonstration"]
 pair = [images.to_grey(images.load(name, size=(2 * side, 2 * side))) for name in ("astronaut", "coffee")]
@@ -507,7 +507,7 @@ figures.show(
 # $$E(u) = \sum_x \big\| p_u(x) - q_x \big\|^r .$$
 #
 # - $r = 2$: the minimum is the **mean**, pixel by pixel, of what the patches say. That is the voting of chapter 2.
-# - $r = 1$, with $\|\cdot\|$ the sum of absolute differences: the **median**, pixel by pixel and channel by channel.
+# - $r = 1$, with $\|\cdot\|$ the sum of absolute differences (for every other $r$ it is the Euclidean norm): the **median**, pixel by pixel and channel by channel.
 # - $r = 0.8$ is Kwatra's choice (2005): a patch that fits badly anyway should not drag the others along. There is no formula for the minimum, but there is for a smaller value than now. With $d_x = \|p_u(x) - q_x\|^2$ *of the current picture*, take the mean with weights
 #
 # $$w_x = (d_x + \epsilon)^{(r-2)/2}, \qquad \hat u(z) = \frac{\sum_{x \ni z} w_x\, q_x(z - x)}{\sum_{x \ni z} w_x} ,$$
@@ -601,7 +601,7 @@ check.aggregate(aggregate)
 # 1. *match*: with $u$ fixed, $\psi(x)$ is the nearest patch of the exemplar, among **all** of them, not only those on a grid;
 # 2. *aggregate*: with $\psi$ fixed, $u$ is the mean of what the overlapping matches say (for $r = 2$; exercise 4 for the others).
 #
-# Each step minimises the same sum over one of its two unknowns, so $E$ never rises. (Kwatra et al. call this expectation–maximisation; it is $k$-means in disguise, with the exemplar's patches in place of the centres.) But it stops at the nearest *local* minimum. What helps is to go **from coarse to fine**: in a small
+# Each step minimises the same sum over one of its two unknowns, so $E$ never rises. (That is for $r = 2$ and for $r = 1$; for others, the reweighted mean of section 3.6 lowers it as well, if it is written with the same $\epsilon$. Kwatra et al. call this expectation–maximisation; it is $k$-means in disguise, with the exemplar's patches in place of the centres.) But it stops at the nearest *local* minimum. What helps is to go **from coarse to fine**: in a small
 # picture a patch spans a large part of the texture and fixes the layout, the finer scales add the detail.
 #
 # One more thing is odd about this energy. Its smallest value is 0, and the exemplar itself reaches it: *the best solution is the one that nobody wants*. What we are after is a good local minimum, and which one we get is decided by the start.
@@ -659,7 +659,7 @@ def optimize_texture(exemplar, start, patch_size, stride, levels, iterations):
 check.optimize_texture(optimize_texture)
 
 # %% [markdown]
-# Run yours on a real texture: `optimize_texture(images.load("pebbles", size=64), torch.rand(3, 24, 24), 8, 4, 3, 10)` takes a few seconds and gives 96×96 pixels of pebbles out of noise.
+# Run yours on real textures, in a cell of your own. After `torch.manual_seed(0)`, `optimize_texture(images.load("scales", size=64), torch.rand(3, 24, 24), 8, 2, 3, 10)` takes about a second and gives 96×96 pixels of roof scales out of noise; the last energy is about 0.23. Then try `"pebbles"` with a stride of 4: most of it turns into a grey weave. That is no mistake of yours. Section 3.9 says why, and what helps.
 #
 # labkit's function has the same name, in `labkit.texture_optimization`. It can do more: several sizes of patches at each scale, large ones first; $r = 0.8$ as well as 1 and 2; and where there are many patches it searches with PatchMatch. Play the film, from the coarsest scale to the finest. When is it decided where the bricks go?
 
@@ -774,7 +774,7 @@ figures.show(
 # %% [markdown]
 # ## 3.9 Every patch counts
 #
-# Nothing in $E$ asks that *all* of the exemplar be used. Every patch takes its nearest one, flat patches are near to many others, and so a synthesis may consist of a few favourites: **growing garbage**, as with Efros–Leung. A constraint helps (Gutierrez, Galerne, Rabin & Hurtut, 2017): **each patch of the
+# Nothing in $E$ asks that *all* of the exemplar be used. Every patch takes its nearest one, flat patches are near to many others, and so a synthesis may consist of a few favourites. A constraint helps (Gutierrez, Galerne, Rabin & Hurtut, 2017): **each patch of the
 # exemplar is taken equally often**. If there are as many patches $p_1, \dots, p_N$ in the picture as candidates $q_1, \dots, q_N$ in the exemplar, the matches are a permutation,
 #
 # $$\sigma = \arg\min_{\sigma \text{ permutation}} \sum_{i} \| p_i - q_{\sigma(i)} \|^2 .$$
@@ -1002,14 +1002,14 @@ widgets.explore(
 #
 # $$u(z) = \frac{\sum_x e^{-d_x / 2\sigma^2}\; \tilde u\big(\psi(x) + z - x\big)}{\sum_x e^{-d_x / 2\sigma^2}}, \qquad d_x = \| p_u(x) - p_{\tilde u}(\psi(x)) \|^2, \qquad \sigma = \max(1,\; d_{75\,\%}),$$
 #
-# over the patches $x$ that hold $z$. (In the paper and the thesis, eq. III.4, the denominator is missing, and so is $\sigma$, without which all weights are practically 0: distances of patches of 11×11 are in the tens. The authors' code has both, with $\sigma$ the upper quartile of all distances, the value that three in four stay
+# over the patches $x$ that hold $z$. (In the paper and in Cherel's thesis, eq. III.4, the denominator is missing, and so is $\sigma$, without which all weights are practically 0: distances of patches of 11×11 are in the tens. The authors' code has both, with $\sigma$ the upper quartile of all distances, the value that three in four stay
 # below. That the quartile of a *squared* distance stands where a distance should is odd; we keep it.)
 
 # %% [markdown]
 # ### Exercise 8 · `weighted_reconstruction` (2 points, about 25 minutes)
 #
-# Write `weighted_reconstruction(nnf, distance, exemplar, patch_size)`. `nnf` is a field of matches as in chapter 2, `int32` `(2, H', W')`, and `distance` holds the squared distances $d_x$, `(H', W')`, in the dtype of the exemplar. The result is $(C, H' + n - 1, W' + n - 1)$. Take `torch.quantile(distance, 0.75)` for the quartile, and **no weight below 1e-30**. You may use
-# `labkit.patchmatch.reconstruct`, which accepts `weights`, or your own voting from chapter 2.
+# Write `weighted_reconstruction(nnf, distance, exemplar, patch_size)`. `nnf` is a field of matches as in chapter 2, `int32` `(2, H', W')`, of patches of side n = `patch_size`, and `distance` holds the squared distances $d_x$, `(H', W')`, in the dtype of the exemplar. The result is $(C, H' + n - 1, W' + n - 1)$. Take `torch.quantile(distance, 0.75)` for the quartile, and **no weight below 1e-30**. You may use
+# `labkit.patchmatch.reconstruct(nnf, exemplar, patch_size=…, weights=…)`, or your own voting from chapter 2.
 #
 # <details><summary>Hint 1: σ</summary>
 #
@@ -1053,12 +1053,12 @@ check.weighted_reconstruction(weighted_reconstruction)
 #
 # $$\psi_\ell(p) = 2\, \psi_{\ell+1}(p^*) + (p - 2p^*), \qquad p^* = \arg\min_{p'} \| p - 2p' \| .$$
 #
-# (Thesis, eq. III.6. labkit compares the *middles* of the patches instead of their first pixels, which treats all four borders alike.)
+# (Cherel's thesis, eq. III.6. labkit compares the *middles* of the patches instead of their first pixels, which treats all four borders alike.)
 
 # %% [markdown]
 # ### Exercise 9 · `upsample_field` (2 points, about 20 minutes)
 #
-# Write `upsample_field(nnf, image_size, exemplar_size, patch_size)`. `nnf` is the coarse field, `int32` `(2, h', w')`; `image_size` and `exemplar_size` are (height, width) of the *finer* image and exemplar, about twice the coarse ones. Return the field of the finer image, `int32` of shape `(2, H - n + 1, W - n + 1)`. Rows and columns do not mix: for the row $p$ of a fine patch, $p^*$ is
+# Write `upsample_field(nnf, image_size, exemplar_size, patch_size)`. `nnf` is the coarse field, `int32` `(2, h', w')`, of patches of side n = `patch_size`; `image_size` and `exemplar_size` are (height, width) of the *finer* image and exemplar, about twice the coarse ones. Return the field of the finer image, `int32` of shape `(2, H - n + 1, W - n + 1)`. Rows and columns do not mix: for the row $p$ of a fine patch, $p^*$ is
 # `p // 2` (of two coarse rows that are equally near, the earlier one), but at most the last row of the coarse field. Move every match to the nearest position at which its patch lies inside the exemplar.
 #
 # <details><summary>Hint 1: the formula</summary>
@@ -1257,7 +1257,9 @@ figures.table(
 
 # %% [markdown]
 # **Transport as a texture model.** The price list has another use (Galerne, Leclaire & Rabin, 2018). Learn $\beta$ once, not between two pictures, but between the *endless* patches of a random texture, a Gaussian one as in exercise 3, and the exemplar's: draw some patches, make your step of exercise 10 with them, draw others, and so on. Then the map
-# $T(p) = \arg\min_q \|p - q\|^2 - \beta_q$ turns the patches of *any* sample of the Gaussian texture into the exemplar's, each equally often. Synthesis needs no iteration any more: draw a coarse Gaussian texture, apply $T$ to all patches, average, enlarge, and go on with the $T$ of the next scale. The optimisation has moved from each picture to the training, which is done once: the idea behind the texture
+# $T(p) = \arg\min_q \|p - q\|^2 - \beta_q$ turns the patches of *any* sample of the Gaussian texture into the exemplar's, each equally often.
+#
+# Synthesis needs no iteration any more: draw a coarse Gaussian texture, apply $T$ to all patches, average, enlarge, and go on with the $T$ of the next scale. The optimisation has moved from each picture to the training, which is done once: the idea behind the texture
 # networks of chapter 6. Transport by a finite price list from a continuous distribution is called *semi-discrete*. (`labkit.texture_optimization.transport_texture` does this
 # with one simplification: it learns $\beta$ anew for each picture, from a sample of the picture's own patches.) **Where will it fail?** Its patches are small, 3×3 pixels, and there is no second round.
 
@@ -1282,7 +1284,7 @@ figures.show(
 # %% [markdown]
 # ## 3.14 Other shapes, and pictures to order
 #
-# Nothing ties a new picture to the size of the old one. PSinOT fills the new shape with as many patches of each kind as the photograph has, in proportion. GPNN without noise *retargets*: it starts from the squeezed photograph, and as its patches must be unsqueezed ones, things keep their shape and the space between them gives way.
+# Nothing ties a new picture to the size of the old one. PSinOT fills the new shape with as many patches of each kind as the photograph has, in proportion. GPNN without noise *retargets*: it starts from the photograph *deformed* to the new size, and as its patches must be undeformed ones, things keep their shape and the space between them gives way.
 
 # %%
 height = launch_pad.shape[1]
@@ -1323,7 +1325,7 @@ gallery(size=runtime.choose({"quick": 32, "laptop": 48, "gpu": 64}))
 # %% [markdown]
 # ## 3.16 Does it work?
 #
-# The thesis compares PSin, PSinOT and GPNN on 50 photographs by three numbers: feature distance and transport cost to the photograph (small is faithful) and diversity among samples (large is various). The stored tables were computed by `labkit results 03` on the course's own pictures, at 64×64 pixels, with the transport cost over all patches. Its features are random filters, not those of a trained network: compare
+# Cherel's thesis compares PSin, PSinOT and GPNN on 50 photographs by three numbers: feature distance and transport cost to the photograph (small is faithful) and diversity among samples (large is various). The stored tables were computed by `labkit results 03` on the course's own pictures, at 64×64 pixels, with the transport cost over all patches. Its features are random filters, not those of a trained network: compare
 # *orders*, not numbers.
 
 # %%
@@ -1379,7 +1381,7 @@ labkit.results.live("03", size=runtime.choose({"quick": 32, "laptop": 48, "gpu":
 # | **exemplar** $\tilde u$ | the picture that patches are taken from |
 # | **synthesis** | making a new picture like the exemplar |
 # | **onion skin** | the layer of unknown pixels that touch known ones, filled before the next layer |
-# | **growing garbage** | a synthesis stuck in one small part of the exemplar |
+# | **growing garbage** | surroundings that occur nowhere in the exemplar, from which a synthesis does not find back |
 # | **verbatim copying** | a synthesis that repeats large pieces of the exemplar |
 # | **minimum-error boundary cut** | the path through an overlap along which two blocks differ least |
 # | **random phase** | the exemplar's power spectrum with a phase of noise |
@@ -1411,5 +1413,5 @@ labkit.results.live("03", size=runtime.choose({"quick": 32, "laptop": 48, "gpu":
 # - N. Cherel, A. Almansa, Y. Gousseau, A. Newson, *A patch-based algorithm for diverse and high fidelity single image generation*, ICIP 2022. [doi:10.1109/ICIP46576.2022.9897913](https://doi.org/10.1109/ICIP46576.2022.9897913)
 # - A. Houdard, A. Leclaire, N. Papadakis, J. Rabin, *Wasserstein generative models for patch-based texture synthesis*, SSVM 2021. [doi:10.1007/978-3-030-75549-2_22](https://doi.org/10.1007/978-3-030-75549-2_22)
 # - B. Galerne, A. Leclaire, J. Rabin, *A texture synthesis model based on semi-discrete optimal transport in patch space*, SIAM J. Imaging Sciences 2018. [doi:10.1137/18M1175781](https://doi.org/10.1137/18M1175781)
-# - N. Cherel, thesis, chapter III and Algorithm 3. Equation III.4 is printed without its normalisation and III.5 with sums; this notebook corrects both.
+# - N. Cherel, doctoral thesis on internal methods for images and videos (*the thesis* in this notebook), chapter III and Algorithm 3. Equation III.4 is printed without its normalisation and III.5 with sums; this notebook corrects both.
 # - J. Rabin, *Generative models, part I: patch-based methods*, lecture, ENSICAEN, from "Texture synthesis" on.
