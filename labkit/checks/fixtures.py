@@ -42,6 +42,40 @@ class GaussianDenoiser:
         return self.mean + gain * (x - self.mean)
 
 
+class InpaintingNetwork(torch.nn.Module):
+    """One convolution 3×3 of x_t, y, M and t put together, called as a chapter's U-Net is; `weights = [W, b]`."""
+
+    def __init__(self, weights: Sequence[Tensor]):
+        super().__init__()
+        outputs, inputs = weights[0].shape[:2]
+        self.convolution = torch.nn.Conv2d(inputs, outputs, 3, padding=1, dtype=weights[0].dtype)
+        set_weights(self, weights)
+
+    def forward(self, x_t: Tensor, known: Tensor, mask: Tensor, t: Tensor) -> Tensor:
+        noise_level = torch.as_tensor(t).to(x_t).reshape(-1, 1, 1, 1).expand(len(x_t), 1, *x_t.shape[2:])
+        return self.convolution(torch.cat([x_t, known.to(x_t), mask.to(x_t), noise_level], dim=1))
+
+
+class InpaintingDenoiser:
+    """A denoiser `(x_t, y, M, t) ↦ x̂₀` in closed form, called as a trained network is.
+
+    It is exact for independent Gaussian values of that variance around a common level, which it takes half from the known pixels
+    and half from x_t. What it returns at the known pixels, or beyond [−1, 1], is for the sampler to put right. It notes at which
+    steps it was asked, and how many pixels it was told are missing.
+    """
+
+    def __init__(self, variance: float, alpha_bars: Tensor):
+        self.variance, self.alpha_bars, self.calls = variance, alpha_bars, []
+
+    def __call__(self, x_t: Tensor, known: Tensor, mask: Tensor, t: int) -> Tensor:
+        self.calls.append((int(t), int(mask.sum())))
+        bar = self.alpha_bars[int(t)].to(x_t)
+        count = (1 - mask.to(x_t)).sum(dim=(2, 3), keepdim=True)
+        level = (known.sum(dim=(2, 3), keepdim=True) / count + x_t.mean(dim=(2, 3), keepdim=True) / bar.sqrt()) / 2
+        gain = bar.sqrt() * self.variance / (bar * self.variance + 1 - bar)
+        return level + gain * (x_t - bar.sqrt() * level)
+
+
 class QuadraticObjective:
     """`u ↦ ½ ‖A u − v‖²`, for methods that descend an energy."""
 
@@ -57,6 +91,8 @@ TABLE: dict[str, Callable[..., Any]] = {
     "linear_model": linear_model,
     "sgd": sgd,
     "adam": adam,
+    "inpainting_network": lambda built, **parameters: InpaintingNetwork(**parameters),
+    "inpainting_denoiser": lambda built, **parameters: InpaintingDenoiser(**parameters),
     "gaussian_denoiser": lambda built, **parameters: GaussianDenoiser(**parameters),
     "quadratic_objective": lambda built, **parameters: QuadraticObjective(**parameters),
 }

@@ -13,7 +13,7 @@ from pathlib import Path
 from labkit import figures
 from labkit.figures import Figure
 
-CHAPTERS = {"01": "filtering", "02": "patchmatch", "03": "texture_optimization"}
+CHAPTERS = {"01": "filtering", "02": "patchmatch", "03": "texture_optimization", "08": "diffusion_inpainting"}
 
 
 def folder() -> Path:
