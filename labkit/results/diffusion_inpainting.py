@@ -90,13 +90,15 @@ def compute() -> dict:
 def live(results: dict, size: int) -> Figure:
     """Some rows of the first table once more, for one texture, a region `size` pixels wide and a short training."""
     name = PICTURES[1]
-    settings = results["settings"] | {"steps": runtime.choose({"quick": 100, "laptop": 600, "gpu": 3000}), "side": size,
-                                      "crop_size": min(size, 48), "samples": 4, "sampling_steps": 100}
+    settings = results["settings"] | {"steps": runtime.choose({"quick": 100, "laptop": 600, "gpu": 2000}), "side": size,
+                                      "crop_size": min(size, 48), "samples": 4,
+                                      "sampling_steps": runtime.choose({"quick": 50, "laptop": 100, "gpu": 1000})}
     scores = _scores(*_texture(name, size), settings, methods=(PATCHES, REGRESSION, ONE, DENOISER))
     rows = [[method, *map(_rounded, values[:-1])] for method, values in scores.items()]
     return figures.table(rows, header=["method", *MEASURES],
                          caption=f"Computed now: {name}, a region of {size}×{size} pixels, {settings['steps']} training steps, "
-                                 f"{settings['sampling_steps']} sampling steps, {settings['samples']} samples.")
+                                 f"{settings['sampling_steps']} sampling steps, {settings['samples']} samples. The networks "
+                                 "of the stored tables were trained for longer; the patch denoiser needs no training.")
 
 
 # --- fills --------------------------------------------------------------------------------------------------------------
@@ -276,7 +278,8 @@ def _tables(scores: Scores, settings: Mapping, watts: float) -> list[dict]:
          "rows": _better(scores)},
         {"caption": "What the measures make of pictures that no method has made: the truth with its hole blurred (σ = 2 "
                     f"pixels), and with another piece of the same texture pasted in, seams and all. Means over {len(scores)} "
-                    f"textures of {side}×{side}. The smaller the piece's share, the more a measure looks at appearance.",
+                    f"textures of {side}×{side}. The smaller the last ratio, the more a measure looks at appearance; of detail, "
+                    "1 is best.",
          "header": ["measure", "blurred", "another piece", "piece / blurred", "textures where the piece is better"],
          "rows": _measures(tuple(scores), side)},
     ]

@@ -88,7 +88,7 @@ def plain_training(image: Tensor, mask: Tensor, *, average: float | None = None,
 
 
 def _distance(first: nn.Module, second: nn.Module) -> float:
-    return max(float((a - b).abs().max()) for a, b in zip(first.parameters(), second.parameters()))
+    return max(float((a - b).detach().abs().max()) for a, b in zip(first.parameters(), second.parameters()))
 
 
 # --- sampling -----------------------------------------------------------------------------------------------------------
