@@ -259,7 +259,7 @@ for name, roots in (("√α_t", alphas.sqrt()), ("√ᾱ_t, as printed", bars.sq
         guess = 0.3 + bars[t].sqrt() * 0.04 / (bars[t] * 0.04 + 1 - bars[t]) * (x - bars[t].sqrt() * 0.3)
         x = (bars[t - 1].sqrt() * (1 - alphas[t]) * guess + roots[t] * (1 - bars[t - 1]) * x) / (1 - bars[t])
         x = x + diffusion.posterior_variance(t) ** 0.5 * torch.randn(20_000, generator=noises)
-    rows.append([name, float(x.mean()), float(x.std())])
+    rows.append([name, round(float(x.mean()), 3), round(float(x.std()), 3)])
 figures.table(
     rows,
     header=["factor of x_t in the mean", "mean", "standard deviation"],
@@ -479,7 +479,7 @@ widgets.explore(
 # %% [markdown]
 # ### Exercise 5 · `leak_free_example` (2 points, about 25 minutes)
 #
-# Write `leak_free_example(crop, missing, painted, noise, alpha_bar)`: what one training step shows and asks. `crop` is $x_0$ and `noise` is $\varepsilon$, both `(N, C, H, W)` in the chain's values; `missing` is $M_\text{test}$ and `painted` is $M_\text{train}$, both boolean `(N, 1, H, W)`; `alpha_bar` is $\bar\alpha_t$, one number. Return four tensors: $x_t$, $y$, the hole $M$ and where the error
+# Write `leak_free_example(crop, missing, painted, noise, alpha_bar)`: what one training step shows and asks. `crop` is $x_0$ and `noise` is $\varepsilon$, both `(N, C, H, W)` in the chain's values; `missing` is $M_\text{test}$ and `painted` is $M_\text{train}$, both boolean `(N, 1, H, W)`; `alpha_bar` is $\bar\alpha_t$, one Python float (its root is `alpha_bar ** 0.5`). Return four tensors: $x_t$, $y$, the hole $M$ and where the error
 # counts; the first two of the dtype of `crop`, the last two boolean `(N, 1, H, W)`.
 #
 # <details><summary>Hint 1: nothing goes further</summary>
@@ -570,6 +570,9 @@ print(f"{weights:,} weights; our picture has {pixels:,} values. RePaint's networ
 # %% [markdown]
 # *A question:* at an eighth of the resolution, one $3 \times 3$ convolution sees $24 \times 24$ pixels of the picture. What can this network *not* know about a picture of $1000 \times 1000$ pixels? And why does that hardly matter for leaves? (Two distant parts of the hole cannot agree on anything that is not written in the pixels between them. A texture does
 # not need such agreements; a face, with its two eyes, does.)
+#
+# **What training is,** in case you have not met it. A network is a function with many adjustable numbers, its *weights*. A $3 \times 3$ convolution with several channels is one of chapter 1's filters for each pair of a channel in and a channel out, with numbers that are learnt; max-pooling takes the largest of $2 \times 2$ values. The *loss* says how wrong the function is. Its *gradient* says for each weight
+# whether the loss rises or falls when that weight grows: `loss.backward()` computes it and *adds* it to what is already there, so `optimizer.zero_grad()` comes first; `optimizer.step()` then changes every weight a little against its gradient. How much is the *learning rate*. An *optimizer* such as Adam, with its weights and its rate, is made once and used for all steps.
 #
 # The U-Net has no idea of a probability. It is trained with nothing but a **squared error**, and the answer of least squared error to "what is $x_0$?" is the *mean* of all pictures $x_0$ that may lie behind $x_t$. So the guess at large $t$ is blurred, as it should be. One **training step** is
 #
@@ -672,7 +675,7 @@ for name in ("labkit", "torch", "device", "steps", "seconds"):
     print(f"{name:8s} {model.provenance[name]}")
 
 # %% [markdown]
-# How good is a guess, at which step? Below, $x_t$ at four steps, and what the network makes of it in one go. *Before you look:* at which $t$ will the guess in the hole be sharp, and at which will it be a blur?
+# How good is a guess, at which step? (For this look only, $x_t$ is made from the true picture, hole included; in use the hole holds the fill so far. That is why a small $t$ is sharp.) Below, $x_t$ at four steps, and what the network makes of it in one go. *Before you look:* at which $t$ will the guess in the hole be sharp, and at which will it be a blur?
 
 # %% tags=["demonstration"]
 known = torch.where(hole, 0, to_chain(picture))[None].to(device)
@@ -886,14 +889,14 @@ figures.show(
 # ## 8.9 One interval after the other
 #
 # One network has to serve a thousand steps, from "which colour?" to "which shade, exactly?". With uniform weights the noisy steps dominate the loss. Weights (section 8.3) shift that, but a gain for one step remains a loss for another: 160,000 weights have to be shared. **Interval training** (thesis, section VI.2.3) does not share them. It divides the chain into intervals,
-# trains the network for the noisiest one, keeps a copy, *trains on* for the next one, and so on. At sampling time each copy serves its own interval. The training time is the same in all.
+# trains the network for the noisiest one, keeps a copy, *trains on* for the next one, and so on. At sampling time each copy serves its own interval. The number of training steps, all intervals together, is that of one network.
 #
 # *Question:* why begin at the noisy end, and not at the clean one? Think of what Algorithm 5 of the thesis does: sample each interval as soon as it is trained. How many networks must then be kept at a time? (One. Sampling comes down from the noisy end, too: when an interval has been sampled, its weights are not needed any more and can be trained on for the next.)
 #
 # The thesis reports for textures (Table VI.4): PSNR 28.02 dB for one network and **28.33** for intervals, SSIM **0.908** and 0.907, LPIPS 0.057 and **0.042** (lower is better). Our stored experiment is in section 8.16; to try it yourself, here is all it takes. `inpaint` accepts the list of models in the place of one.
 #
 # ```python
-# models = labkit.diffusion_inpainting.train_intervals(picture, hole, intervals=10, steps=1500)
+# models = labkit.diffusion_inpainting.train_intervals(picture, hole, intervals=10, steps=1500)  # of all intervals together
 # fills = labkit.diffusion_inpainting.inpaint(picture, hole, model=models, samples=4)
 # ```
 
@@ -907,11 +910,14 @@ figures.show(
 # That is **regression**. Its answer of least error is the mean $\mathbb{E}[x_0 \mid y]$ of all plausible fills. A leaf may lie this way or that way; the mean is neither, but brown.
 #
 # *Predict, before you run the next cells.* Four candidates for one hole: regression, one fill of the diffusion, the mean of many fills, and the patch method of chapter 2. Which has the highest PSNR? Which would you hang on the wall?
+#
+# (At profile `quick` all fills are alike, and the figures of this section say nothing.)
 
 # %% tags=["demonstration"]
 regression = labkit.diffusion_inpainting.regress(
     here, hole, steps=runtime.choose({"quick": 60, "laptop": 400, "gpu": 5000}), batch_size=batch_size
 ).cpu()
+labkit.patchmatch.inpaint(picture, hole)  # the first call compiles
 start = time.perf_counter()
 patched = labkit.patchmatch.inpaint(picture, hole)
 patch_seconds = time.perf_counter() - start
@@ -1016,7 +1022,7 @@ figures.show(
 #
 # - `x_t` is `(C, H, W)`, a noisy picture. Every patch of it is denoised by the formula. Where patches overlap, a pixel of the result is the mean of what the patches that hold it say.
 # - `picture` is `(C, h, w)`, in the chain's values and of any size, and `mask` is boolean `(1, h, w)`, `True` where it is not known. The $p_k$ are all its patches *without a missing pixel*; there is at least one.
-# - `alpha_bar` is $\bar\alpha_t$, a number between 0 and 1, and `patch_size` is the side $n$ of the patches. Return `(C, H, W)`. All are of one dtype.
+# - `alpha_bar` is $\bar\alpha_t$, a Python float between 0 and 1 (its root is `alpha_bar ** 0.5`), and `patch_size` is the side $n$ of the patches. Return `(C, H, W)`. All are of one dtype.
 #
 # `labkit.patches` has `extract_patches(image, patch_size=n)`, the patches as rows of a matrix, and `aggregate_patches(rows, height=…, width=…, patch_size=n)`, which averages them into a picture. $\bar\alpha_t$ may be very near 1.
 #
@@ -1204,7 +1210,7 @@ figures.show(
 #
 # Watt-hours are a product: time × power. The time we have measured; for the power, take the number that the maker prints on the processor; for the CO₂, a mean for a country's electricity. Two of three factors are guesses, and making the machine is left out. For *orders of magnitude* that is good enough.
 #
-# *Predict:* in which row is the training dearer than a fill, and by what factor?
+# *Predict:* how many fills cost as much as the training?
 
 # %%
 machine = runtime.choose({"quick": "laptop", "laptop": "laptop", "gpu": "h100"})
@@ -1261,7 +1267,7 @@ labkit.results.show("08", table=5)
 # | | PSNR, dB ↑ | SSIM ↑ | LPIPS ↓ | FLIP ↓ | DISTS ↓ |
 # | --- | --- | --- | --- | --- | --- |
 # | patches (Newson et al.) | 28.12 | 0.902 | **0.046** | 0.064 | **0.026** |
-# | DeepFill | 21.55 | 0.870 | 0.105 | 0.156 | 0.149 |
+# | DeepFill (Yu et al., 2019: a network trained on photographs) | 21.55 | 0.870 | 0.105 | 0.156 | 0.149 |
 # | RePaint | 26.77 | 0.899 | 0.053 | 0.078 | 0.031 |
 # | regression | **30.31** | **0.923** | 0.157 | **0.045** | 0.099 |
 # | one sample | 28.02 | 0.908 | 0.057 | 0.054 | 0.031 |
