@@ -364,3 +364,50 @@ def test_the_semi_dual_as_printed_is_named_and_has_no_maximum():
     right = [float(EXERCISES["semi_dual_step"].reference(cost, beta + shift, 0.1)[1]) for shift in (0.0, 10.0, 1000.0)]
     assert values[0] + 1 < values[1] < values[2] - 1
     assert max(right) - min(right) < 1e-3
+
+
+# --- the form of an answer, and ticks that once told nothing ------------------------------------------------------------
+
+@pytest.mark.parametrize("form", [torch.tensor, np.array], ids=["tensor", "array"])
+def test_a_position_may_be_a_tensor_or_an_array_of_whole_numbers(form):
+    verdict = EXERCISES["draw_pixel"](lambda *a: form(EXERCISES["draw_pixel"].reference(*a)))
+    assert verdict.passed, repr(verdict)
+
+
+def test_a_position_in_floating_point_is_rejected():
+    assert not EXERCISES["draw_pixel"](lambda *a: torch.tensor(EXERCISES["draw_pixel"].reference(*a)).double()).passed
+
+
+@pytest.mark.parametrize("form", [torch.tensor, np.array], ids=["tensor", "array"])
+def test_energies_may_be_a_tensor_or_an_array(form):
+    def answer(*arguments):
+        picture, energies = EXERCISES["optimize_texture"].reference(*arguments)
+        return picture, form(energies)
+    verdict = EXERCISES["optimize_texture"](answer)
+    assert verdict.passed, repr(verdict)
+
+
+def ticked(name, mistake, words):
+    verdict = EXERCISES[name](EXERCISES[name].mistakes[mistake].variant)
+    return next(p.passed for p in verdict.properties if words in p.sentence)
+
+
+@pytest.mark.parametrize("mistake", ["jumps", "least_of_each_row", "greedy_downwards", "straight"])
+def test_a_cut_that_jumps_or_is_not_the_cheapest_is_not_called_connected_and_cheapest(mistake):
+    assert not ticked("boundary_cut", mistake, "is connected")
+
+
+@pytest.mark.parametrize("mistake", ["wraps_around", "sums_wrap_around", "zeros_at_the_border"])
+def test_a_cut_that_uses_what_lies_beyond_the_border_is_not_said_to_keep_to_it(mistake):
+    assert not ticked("boundary_cut", mistake, "keeps to the border")
+
+
+@pytest.mark.parametrize("mistake", ["exponent_not_halved", "exponent_r", "exponent_minus_half_r", "absolute"])
+def test_an_aggregation_with_other_weights_is_not_said_to_leave_the_least_sum(mistake):
+    assert not ticked("aggregate", mistake, "leaves the weighted sum")
+
+
+def test_the_wrong_shape_of_the_prices_is_not_blamed_on_channels():
+    answer = EXERCISES["semi_dual_step"].reference
+    verdict = EXERCISES["semi_dual_step"](lambda *a: (torch.tensor(answer(*a)[1]), answer(*a)[0]))
+    assert verdict.mistake == "order_of_results" and "channels" not in repr(verdict)

@@ -9,13 +9,18 @@ from __future__ import annotations
 import functools
 import math
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
 
+import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
 from labkit import patches
-from labkit.checks.engine import Mistake, Task, exercise
+from labkit.checks.answers import Reply, Request
+from labkit.checks.engine import PUBLIC_SEED, Exercise, Mistake, Task, exercise
+from labkit.checks.verdict import Verdict
 
 Position = tuple[int, int]
 Pick = Callable[[list[Position], Tensor, float], Position]
@@ -29,12 +34,31 @@ def _with(right: Callable, **options) -> Callable:
     return lambda *arguments: right(*arguments, **options)
 
 
+@dataclass(frozen=True)
+class _Read(Exercise):
+    """An exercise whose answers may come in another form: `form` brings what they return into the one compared."""
+
+    form: Callable[[Any], Any]
+
+    def judge(self, call: Callable[[Request], Reply], *, seed: int = PUBLIC_SEED) -> Verdict:
+        def read(request: Request) -> Reply:
+            reply = call(request)
+            return replace(reply, value=self.form(reply.value))
+        return super().judge(read, seed=seed)
+
+
+def reads(form: Callable[[Any], Any]) -> Callable[[Exercise], Exercise]:
+    """Above `@exercise`: every value that an answer returns goes through `form` before it is compared."""
+    return lambda made: _Read(**vars(made), form=form)
+
+
 # --- 1 · One pixel --------------------------------------------------------------------------------------------------
 
-def _weights(n: int, *, centre: float | None = None, sharper: float = 1.0, variance: bool = False) -> Tensor:
+def _weights(n: int, *, centre: float | None = None, sharper: float = 1.0, variance: bool = False,
+             width: Callable[[int], float] = lambda n: n / 6.4) -> Tensor:
     """A Gaussian of standard deviation n / 6.4 around the centre of a window."""
     offset = torch.arange(n, dtype=torch.float64) - (n // 2 if centre is None else centre)
-    sigma = n / 6.4
+    sigma = width(n)
     line = torch.exp(-sharper * offset ** 2 / (2 * (sigma if variance else sigma ** 2)))
     return line[:, None] * line
 
@@ -58,6 +82,9 @@ def _between_pixels(n: int) -> Tensor:
 
 _sharper = functools.partial(_weights, sharper=2)
 _by_variance = functools.partial(_weights, variance=True)
+_WIDTHS = {"n_over_2": lambda n: n / 2, "n_over_5": lambda n: n / 5, "n_over_6": lambda n: n / 6,
+           "n_over_6_5": lambda n: n / 6.5, "n_over_7": lambda n: n / 7, "one": lambda n: 1.0,
+           "n_minus_1": lambda n: (n - 1) / 6.4}
 
 
 # which of the near windows, given as places in reading order with the errors of all
@@ -84,6 +111,10 @@ def _first(places: list[Position], errors: Tensor, draw: float) -> Position:
 
 def _never_last(places: list[Position], errors: Tensor, draw: float) -> Position:
     return places[int(draw * (len(places) - 1))]
+
+
+def _rounded_up(places: list[Position], errors: Tensor, draw: float) -> Position:
+    return places[max(math.ceil(draw * len(places)) - 1, 0)]
 
 
 def _rounded(places: list[Position], errors: Tensor, draw: float) -> Position:
@@ -117,7 +148,7 @@ def _all(errors: Tensor, tolerance: float) -> Tensor:
 
 
 def _drawn(window: Tensor, known: Tensor, exemplar: Tensor, tolerance: float, draw: float, *, near: Near = _times_least,
-           pick: Pick = _in_order, ends: int = 0, corner: bool = False,
+           pick: Pick = _in_order, ends: int = 0, corner: bool = False, beyond: int = 0,
            wraps_at: Callable[[Tensor, int], int] | None = None, **options) -> Position:
     """The pixel of the exemplar that is copied; the options are where answers differ."""
     n = window.shape[-1]
@@ -126,7 +157,7 @@ def _drawn(window: Tensor, known: Tensor, exemplar: Tensor, tolerance: float, dr
     row, column = pick([tuple(place) for place in near(errors, tolerance).nonzero().tolist()], errors, draw)
     if wraps_at is not None:
         row, column = divmod(row * errors.shape[1] + column, wraps_at(exemplar, n))
-    return (row, column) if corner else (row + n // 2, column + n // 2)
+    return (row, column) if corner else (row + n // 2 + beyond, column + n // 2 + beyond)
 
 
 def _continued(window: Tensor, known: Tensor, exemplar: Tensor, tolerance: float, draw: float) -> Position:
@@ -177,6 +208,34 @@ def _pixel_case(task: Task, height: int, width: int, n: int, *, channels: int = 
             return arguments
 
 
+def _halfway(task: Task, height: int, width: int, n: int) -> tuple:
+    """Arguments with an even number of near windows and draw = 1/2, so that draw · K is a whole number."""
+    while True:
+        window, known, exemplar, tolerance, _ = _pixel_case(task, height, width, n, telling=3)
+        errors = _window_errors(window, known, exemplar)
+        if int(_times_least(errors, tolerance).sum()) % 2 == 0:
+            return window, known, exemplar, tolerance, 0.5
+
+
+def _width_case(task: Task, height: int, width: int, n: int) -> tuple:
+    """Arguments for which Gaussians of other widths all end elsewhere, each at a place of its own."""
+    all_weights = [functools.partial(_weights, width=other) for other in _WIDTHS.values()]
+    all_weights += [_weights, _by_variance, _sharper, _flat]
+    while True:
+        *arguments, _ = _pixel_case(task, height, width, n, tolerance=(0.6, 1.1), telling=0)
+        lists = [_times_least(_window_errors(*arguments[:3], weights=weights), arguments[3]).nonzero().tolist()
+                 for weights in all_weights]
+        number = len(lists[len(_WIDTHS)])
+        for draw in torch.linspace(0.1, 0.9, 81).tolist():
+            place = draw * number
+            ends = {tuple(places[int(draw * len(places))]) for places in lists}
+            # and who rounds ends elsewhere too, as far as that is another place
+            rounded = {tuple(lists[len(_WIDTHS)][min(max(other, 0), number - 1)]) for other in {round(place), math.ceil(place) - 1}
+                       if other != int(place)}
+            if len(ends) == len(lists) and not rounded & ends and abs(place - round(place)) > 0.02:
+                return *arguments, draw
+
+
 def _best_at(task: Task, row: int, column: int, tolerance: float) -> tuple:
     """Arguments in which the window of the exemplar that begins there is the only near one."""
     n, exemplar = 5, task.image(9, 11, dtype=torch.float64)
@@ -186,6 +245,16 @@ def _best_at(task: Task, row: int, column: int, tolerance: float) -> tuple:
     return window, known, exemplar, tolerance, float(task.uniform(1))
 
 
+def _as_position(value: Any) -> Any:
+    """Two whole numbers in one tensor or array are as good as a tuple of them."""
+    if isinstance(value, np.ndarray):
+        whole = np.issubdtype(value.dtype, np.integer)
+    else:
+        whole = isinstance(value, Tensor) and not (value.is_floating_point() or value.is_complex() or value.dtype == torch.bool)
+    return tuple(value.tolist()) if whole and value.shape == (2,) else value
+
+
+@reads(_as_position)
 @exercise(points=2, minutes=30, reference=_drawn, withholds=(
     "labkit.texture_optimization.efros_leung", "labkit.texture_optimization.fill_hole",
     "labkit.texture_optimization.efros_leung.window_errors", "labkit.texture_optimization.efros_leung.window_weights",
@@ -203,6 +272,9 @@ def _best_at(task: Task, row: int, column: int, tolerance: float) -> tuple:
     "weights_squared": Mistake("the weights are the squares of what they should be: there is 2σ² under the exponent, "
                                "not σ²; and the weight multiplies the *squared* difference",
                                _with(_drawn, weights=_sharper), 2),
+    **{f"width_{name}": Mistake("the Gaussian's width is not n / 6.4",
+                                _with(_drawn, weights=functools.partial(_weights, width=width)), 2)
+       for name, width in _WIDTHS.items()},
     "variance_for_sigma": Mistake("there is 2σ under the exponent; it is 2σ²", _with(_drawn, weights=_by_variance), 2),
     "weights_at_the_corner": Mistake("the Gaussian has its middle at the first pixel of the window; it has it at the "
                                      "centre, n // 2", _with(_drawn, weights=functools.partial(_weights, centre=0)), 2),
@@ -212,6 +284,8 @@ def _best_at(task: Task, row: int, column: int, tolerance: float) -> tuple:
     "root_taken": Mistake("a square root is taken of the errors before they are compared with (1 + ε) times the least: "
                           "more windows are near", _with(_drawn, near=_by_roots), 3),
     "first_channel_only": Mistake("only the first channel is compared", _in_grey, 1),
+    "channels_summed_first": Mistake("the channels are summed before they are squared: their differences cancel; square "
+                                     "first", _with(_drawn, of=lambda d: d.sum(0, keepdim=True).square()), 1),
     "tolerance_added": Mistake("the tolerance is added to the least error; it is a share of it: d ≤ (1 + ε) min d",
                                _with(_drawn, near=_added), 3),
     "tolerance_without_one": Mistake("errors are compared with ε times the least; it is (1 + ε) times",
@@ -226,6 +300,8 @@ def _best_at(task: Task, row: int, column: int, tolerance: float) -> tuple:
                                 "and draw is less than 1", _with(_drawn, pick=_never_last), 3),
     "rounded": Mistake("the place in the list is rounded to the nearest; it is rounded down, int(draw · K)",
                        _with(_drawn, pick=_rounded), 3),
+    "rounded_up": Mistake("the place in the list is draw · K rounded up, less one; where draw · K is a whole number, that is "
+                          "one too early: int(draw · K)", _with(_drawn, pick=_rounded_up), 3),
     "sorted_by_error": Mistake("the near windows are listed nearest first; here they are listed in reading order",
                                _with(_drawn, pick=_nearest_first), 3),
     "down_the_columns": Mistake("the near windows are listed down the columns; here they are listed in reading order, "
@@ -234,6 +310,8 @@ def _best_at(task: Task, row: int, column: int, tolerance: float) -> tuple:
                               _with(_drawn, near=_all), 3),
     "first_pixel": Mistake("the position is that of the window's first pixel; the pixel that is copied is its centre, "
                            "n // 2 further down and to the right", _with(_drawn, corner=True), 4),
+    "centre_too_far": Mistake("the position is one too far down and to the right: counted from 0, the centre is n // 2, "
+                              "not (n + 1) // 2", _with(_drawn, beyond=1), 4),
     "value_returned": Mistake("the colour is returned; the answer is the position, row and column, where it is copied "
                               "from", _value, 4),
     "coordinates_swapped": Mistake(_EXCHANGED, lambda *arguments: _drawn(*arguments)[::-1], 4),
@@ -255,6 +333,10 @@ def draw_pixel(task: Task) -> None:
         # with a tolerance above 1, who forgot the 1 finds windows, too few
         task.compare(*_pixel_case(task, 12, 13, 5, tolerance=(1.2, 1.6), telling=4))
         task.compare(*_pixel_case(task, 13, 12, 5, dtype=torch.float32))
+    with task.property("weighs pixels by a Gaussian of width n / 6.4"):
+        task.compare(*_width_case(task, 24, 26, 9))
+    with task.property("rounds draw · K down, and leaves it where it is a whole number"):
+        task.compare(*_halfway(task, 12, 13, 5))
     with task.property("tries windows up to the last row and column", share=0.2):
         for place in ((4, 6), (4, 0), (0, 6)):
             task.compare(*_best_at(task, *place, 0.1))
@@ -323,6 +405,19 @@ def _straight(error: Tensor) -> Tensor:
     return error.sum(0).argmin().expand(len(error)).clone()
 
 
+def _added_down_columns(error: Tensor) -> Tensor:
+    return error.cumsum(0).argmin(1)
+
+
+def _back_on_errors(error: Tensor) -> Tensor:
+    """From the least sum of the last row, but then along the errors."""
+    return _cut(error, table=Tensor.tolist, start=int(_cut(error)[-1]))
+
+
+def _from_least_error(error: Tensor) -> Tensor:
+    return _cut(error, start=int(error[-1].argmin()))
+
+
 def _as_mask(error: Tensor) -> Tensor:
     return torch.arange(error.shape[1]) >= _cut(error)[:, None]
 
@@ -337,16 +432,32 @@ def _overwrites(error: Tensor) -> Tensor:
 # cuts that are wrong in ways that a case has to tell from the right one, and from one another
 _two_steps = [{"steps": steps, **table} for steps in ((-1, 0), (0, 1)) for table in ({}, {"table": _least})]
 _sums_wrap = functools.partial(_least, border="wraps")
+_two_ways_down = [_with(_cut, table=functools.partial(_least, steps=steps)) for steps in ((-1, 0), (0, 1), (-1, 1))]
 _CUTS = (_cut, _downwards, _on_the_sums_downwards, _straight, _with(_cut, table=Tensor.tolist),
          _with(_cut, anywhere=True), *(_with(_cut, **options) for options in _two_steps),
          _with(_cut, border="wraps"), _with(_cut, border="zeros"), _with(_cut, table=_sums_wrap))
+_MORE_CUTS = (_cut, _with(_cut, table=Tensor.tolist), _back_on_errors, _from_least_error, *_two_ways_down,
+              *(_with(_cut, steps=steps) for steps in ((-1, 0), (0, 1), (-1, 1))))
+_AT_THE_BORDER = (_with(_cut, border="wraps"), _with(_cut, border="zeros"), _with(_cut, table=_sums_wrap))
 
 
-def _telling_errors(task: Task, rows: int, columns: int) -> Tensor:
+def _border_errors(task: Task, rows: int, columns: int, *, left: bool) -> Tensor:
+    """Errors whose cheapest cut keeps to one border, while the other one lures those who pass through it."""
+    near, far = (0, columns - 1) if left else (columns - 1, 0)
+    while True:
+        error = 0.3 + task.uniform(rows, columns).double()
+        error[:, near] *= 0.3
+        error[[2, rows // 2, rows - 1], far] *= 0.02
+        right = _cut(error)
+        if int((right == near).sum()) > rows // 2 and not any(torch.equal(cut(error), right) for cut in _AT_THE_BORDER):
+            return error
+
+
+def _telling_errors(task: Task, rows: int, columns: int, cuts: Sequence[Callable[[Tensor], Tensor]] = _CUTS) -> Tensor:
     """Errors for which all of these cuts differ."""
     while True:
         error, found = task.uniform(rows, columns).double(), set()
-        for cut in _CUTS:
+        for cut in cuts:
             way = tuple(cut(error).tolist())
             if way in found:
                 break
@@ -366,6 +477,15 @@ def _telling_errors(task: Task, rows: int, columns: int) -> Tensor:
                                 "that is cheap now may lead to where all is dear. Sum up E first", _downwards, 1),
     "greedy_upwards": Mistake("the way back follows the errors e; it has to follow the sums E",
                               _with(_cut, table=Tensor.tolist), 2),
+    "back_on_errors": Mistake("E is right, but the way back follows the errors e; follow the sums E", _back_on_errors, 2),
+    "from_least_error": Mistake("the way back starts at the least error of the last row; start at the least sum",
+                                _from_least_error, 2),
+    "added_down_columns": Mistake("errors are added straight down each column; the way may change column",
+                                  _added_down_columns, 1),
+    **{f"two_ways_down_without_{missing}": Mistake(f"in the sums E only two of the three pixels above are tried: {words} is "
+                                                   "missing", cut, 1)
+       for missing, words, cut in zip(("right", "left", "middle"), ("above right", "above left", "straight above"),
+                                      _two_ways_down)},
     "sums_followed_downwards": Mistake("the way begins in the *first* row of E and goes down; E(i, j) is the cost of "
                                        "what lies above, so begin at the least entry of the last row and go up",
                                        _on_the_sums_downwards, 2),
@@ -415,6 +535,8 @@ def boundary_cut(task: Task) -> None:
     with task.property("finds the cheapest way down", share=0.4):
         for rows, columns in ((10, 8), (14, 6)):
             task.compare(_telling_errors(task, rows, columns))
+    with task.property("sums over three ways down, and goes back along the sums"):
+        task.compare(_telling_errors(task, 14, 12, _MORE_CUTS))
     with task.property("is not lured by a cheap beginning or a cheap end", share=0.3):
         bait = errors(8, 7)
         bait[0, 3], bait[-1, 3], bait[2:6, 1:6] = 1e-3, 2e-3, 0.8 + 0.2 * bait[2:6, 1:6]
@@ -424,18 +546,17 @@ def boundary_cut(task: Task) -> None:
         for error in (bait, dear, _telling_errors(task, 9, 9)):
             task.compare(error)
     with task.property("keeps to the border where that is cheapest", share=0.3):
-        for column in (0, 5):
-            cheap = 0.3 + errors(10, 6)
-            cheap[:, column] *= 0.3
-            task.compare(cheap)
-    with task.property("costs no more than any straight cut"):
+        for left in (True, False):
+            task.compare(_border_errors(task, 10, 6, left=left))
+    with task.property("is connected, and no connected cut costs less"):
         error = errors(11, 6)
         cut = task.call(error, shape=(11,))
         task.require(not cut.is_floating_point() and bool(((cut >= 0) & (cut < 6)).all()),
                      "The columns are no whole numbers from 0 to columns − 1.")
-        cost = float(error[torch.arange(11), cut].sum())
-        task.require(cost <= float(error.sum(0).min()) + 1e-9,
-                     "A straight cut would cost less than the one that was found.")
+        cut = cut.long()
+        task.require(bool((cut.diff().abs() <= 1).all()), "From one row to the next the cut moves by more than one column.")
+        cost, least = float(error[torch.arange(11), cut].sum()), min(_least(error)[-1])
+        task.require(cost <= least + 1e-9, f"The cut costs {cost:.3f}; there is one that costs {least:.3f}.")
     with task.property("works with one row, and with one column"):
         task.compare(errors(1, 5))
         task.compare(errors(6, 1))
@@ -519,6 +640,24 @@ def _centred(image: Tensor, noise: Tensor) -> Tensor:
     return torch.fft.fftshift(_phases(image, noise))
 
 
+def _row_of_zeros(image: Tensor, noise: Tensor) -> Tensor:
+    angle = torch.fft.fft2(noise).angle()
+    angle[0] = 0
+    return angle
+
+
+def _noise_centred(image: Tensor, noise: Tensor) -> Tensor:
+    return torch.fft.fft2(noise - noise.mean()).angle()
+
+
+def _modulus_times_noise(image: Tensor, noise: Tensor) -> Tensor:
+    return torch.fft.ifft2(torch.fft.fft2(image).abs() * torch.fft.fft2(noise)).real
+
+
+def _phases_of_its_own(image: Tensor, noise: Tensor) -> Tensor:
+    return torch.fft.ifft2(torch.fft.fft2(image) * torch.exp(2j * math.pi * torch.rand_like(image))).real
+
+
 def _half_spectrum(image: Tensor, noise: Tensor) -> Tensor:
     """rfft2 and irfft2 without the size: of an odd width one column is lost."""
     angle = torch.fft.rfft2(noise).angle()
@@ -543,6 +682,20 @@ def _half_spectrum(image: Tensor, noise: Tensor) -> Tensor:
     "spot_noise": Mistake("this is spot noise, the image convolved with noise: the modulus of the noise's spectrum has "
                           "been left in",
                           _first_kept(_spectrum_of_noise, divisor=lambda noise: math.sqrt(noise.numel())), 1),
+    "spot_noise_mean_moved": Mistake("this is spot noise, the image convolved with noise: the modulus of the noise's spectrum "
+                                     "has been left in, and the mean has changed",
+                                     _spectrum_times(lambda image, noise: torch.fft.fft2(noise) / math.sqrt(noise.numel())), 1),
+    "modulus_times_noise": Mistake("the modulus of the image's spectrum is multiplied by the spectrum of the noise; the "
+                                   "image keeps its phases, and only the *phase* of the noise is added",
+                                   _modulus_times_noise, 2),
+    "row_of_zeros": Mistake("θ is set to 0 in the whole first row of frequencies; only at frequency 0: `theta[0, 0] = 0`",
+                            _with_phases(_row_of_zeros), 3),
+    "noise_centred": Mistake("the noise's mean is subtracted instead of setting θ(0) = 0; by rounding the sum is then hardly "
+                             "ever 0 but a tiny number, and where it is negative its phase is π",
+                             _with_phases(_noise_centred), 3),
+    "phases_of_its_own": Mistake("the phases do not come from `noise`: with the same noise the picture is the same, with "
+                                 "another one it is another (and phases without the symmetry θ(−ξ) = −θ(ξ) do not make a "
+                                 "real picture)", _phases_of_its_own, 1),
     "noise_as_phase": Mistake("the noise itself is taken for the phases; they are the phases of its *Fourier "
                               "transform*, which alone have the symmetry θ(−ξ) = −θ(ξ) of a real picture",
                               _with_phases(_noise_itself), 1),
@@ -572,22 +725,33 @@ def _half_spectrum(image: Tensor, noise: Tensor) -> Tensor:
 })
 def random_phase_texture(task: Task) -> None:
     def noise(height: int, width: int, mean: int) -> Tensor:
-        drawn = task.normal(height, width).double()
-        return drawn if mean * float(drawn.mean()) > 0 else -drawn
+        """Noise whose mean has that sign. What rounding leaves of the mean, once subtracted, is below 0 in either case."""
+        while True:
+            drawn = task.normal(height, width).double()
+            drawn = drawn if mean * float(drawn.mean()) > 0 else -drawn
+            if float(torch.fft.fft2(drawn - drawn.mean())[0, 0].real) < 0:
+                return drawn
 
     def picture(height: int, width: int, channels: int = 3) -> Tensor:
         # contrast as in a texture with dark and bright places: without it nothing would leave [0, 1]
         return task.image(height, width, channels=channels, dtype=torch.float64).pow(3)
 
-    real, complex_ = True, "It returned complex numbers: take their real part, `.real`; the imaginary one is rounding."
+    own, real, complex_ = False, True, "It returned complex numbers: take their real part, `.real`; the imaginary one is rounding."
 
     def compare(image: Tensor, noise: Tensor, tolerance: float = 1e-6) -> None:
         task.require(real, complex_)
         task.compare(image, noise, tolerance=tolerance)
 
     with task.property("returns a real picture"):
-        real = not task.call(picture(8, 10), noise(8, 10, 1), shape=(3, 8, 10)).is_complex()
+        image, first, second = picture(8, 10), noise(8, 10, 1), noise(8, 10, 1)
+        made = [task.call(image, given, shape=(3, 8, 10)) for given in (first, first, second)]
+        own = not torch.allclose(made[0], made[1]) or torch.allclose(made[0], made[2])
+        real = not made[0].is_complex()
         task.require(real, complex_)
+    with task.property("takes its phases from the noise", share=1.0 if own else 0.0, mistake="phases_of_its_own"):
+        task.require(not own, "With the same noise it gives the same picture, with another one another; yours does not.")
+    if own:
+        return      # no number that it returns can be compared
     with task.property("adds the phases of the noise to those of a grey picture", share=0.3):
         compare(picture(12, 12, 1), noise(12, 12, 1))
         compare(picture(8, 14, 1), noise(8, 14, 1))
@@ -690,7 +854,7 @@ def _pixel_weights(matches: Tensor, positions: Tensor, image: Tensor, r: float) 
     """One weight for every value instead of one for every patch."""
     n = matches.shape[-1]
     now = torch.stack([image[:, i:i + n, j:j + n] for i, j in positions.tolist()])
-    return ((now - matches).square() + _SMALL) ** ((r - 2) / 2)
+    return ((now - matches).square() + _SMALL * matches[0].numel()) ** ((r - 2) / 2)
 
 
 def _channel_weights(matches: Tensor, positions: Tensor, image: Tensor, r: float) -> Tensor:
@@ -703,6 +867,34 @@ def _absolute_weights(matches: Tensor, positions: Tensor, image: Tensor, r: floa
     now = torch.stack([image[:, i:i + n, j:j + n] for i, j in positions.tolist()])
     d = (now - matches).abs().sum((1, 2, 3), keepdim=True)
     return (d + _SMALL * matches[0].numel()).pow(r - 2).expand_as(matches)
+
+
+def _pixel_sums(matches: Tensor, positions: Tensor, image: Tensor, r: float) -> Tensor:
+    """One weight for every pixel, the same in all channels."""
+    n = matches.shape[-1]
+    now = torch.stack([image[:, i:i + n, j:j + n] for i, j in positions.tolist()])
+    d = (now - matches).square().sum(1, keepdim=True)
+    return (d + _SMALL * matches[0].numel()).pow((r - 2) / 2).expand_as(matches)
+
+
+def _absolute_halved(matches: Tensor, positions: Tensor, image: Tensor, r: float) -> Tensor:
+    n = matches.shape[-1]
+    now = torch.stack([image[:, i:i + n, j:j + n] for i, j in positions.tolist()])
+    d = (now - matches).abs().sum((1, 2, 3), keepdim=True)
+    return (d + _SMALL * matches[0].numel()).pow((r - 2) / 2).expand_as(matches)
+
+
+def _mean_weights(matches: Tensor, positions: Tensor, image: Tensor, r: float) -> Tensor:
+    number = matches[0].numel()
+    return _patch_weights(matches, positions, image, r, error=lambda d: d / number)
+
+
+def _epsilon_cubed(matches: Tensor, positions: Tensor, image: Tensor, r: float) -> Tensor:
+    return _patch_weights(matches, positions, image, r, small=_SMALL * matches.shape[-1] ** 3)
+
+
+def _exchanged_places(matches: Tensor, positions: Tensor, image: Tensor, r: float) -> Tensor:
+    return _aggregated(matches, positions.flip(1), image, r)
 
 
 def _by_weights(**options) -> Callable:
@@ -755,6 +947,19 @@ def _swapped(matches: Tensor, positions: Tensor, image: Tensor, r: float) -> Ten
                                    _by_weights(exponent=lambda r: r - 2), 3),
     "exponent_r": Mistake("the exponent is r / 2; that is the energy. The weight is its derivative, with the exponent "
                           "(r − 2) / 2", _by_weights(exponent=lambda r: r / 2), 3),
+    "exponent_minus_half_r": Mistake("the exponent is −r / 2; it is (r − 2) / 2", _by_weights(exponent=lambda r: -r / 2), 3),
+    "exponent_fixed": Mistake("the exponent is the same for every r; it is (r − 2) / 2",
+                              _by_weights(exponent=lambda r: -0.6), 3),
+    "mean_for_sum": Mistake("d is the mean of the squared differences; it is their sum",
+                            _with(_aggregated, weights=_mean_weights), 3),
+    "root_taken": Mistake("a square root is taken of d before the exponent (r − 2) / 2; d is the *squared* distance",
+                          _by_weights(error=torch.sqrt), 3),
+    "absolute_halved": Mistake("d is the sum of absolute differences; it is the sum of squared ones",
+                               _with(_aggregated, weights=_absolute_halved), 3),
+    "epsilon_cubed": Mistake("ε is 10⁻⁸ n³; it is 10⁻⁸ times the number of values in a patch, C n²",
+                             _with(_aggregated, weights=_epsilon_cubed), 3),
+    "one_weight_for_each_pixel": Mistake("every pixel of a patch has a weight of its own; there is one weight for a whole "
+                                         "patch, by its distance", _with(_aggregated, weights=_pixel_sums), 3),
     "worse_counts_more": Mistake("the exponent has the wrong sign: patches that do not fit count more",
                                  _by_weights(exponent=lambda r: (2 - r) / 2), 3),
     "epsilon_forgotten": Mistake("ε is missing: where a patch agrees with its match already, its weight is infinite",
@@ -775,10 +980,13 @@ def _swapped(matches: Tensor, positions: Tensor, image: Tensor, r: float) -> Ten
                               "lower of them", _with(_aggregated, median=_with(_median, of=_middle_two)), 2),
     "median_upper": Mistake("of an even number of values the upper of the two middle ones is taken; here it is the "
                             "lower", _with(_aggregated, median=_with(_median, of=_upper_middle)), 2),
+    "median_of_nan": Mistake("`median` gives NaN wherever one of the values is NaN; `nanmedian` leaves those out",
+                             _with(_aggregated, median=_with(_median, of=lambda layers: layers.median(0).values)), 2),
     "zeros_in_the_median": Mistake("patches that do not hold a pixel count as zeros in its median; they have nothing "
                                    "to say: fill with NaN and take `nanmedian`",
                                    _with(_aggregated, median=_with(_median, of=_with_zeros)), 2),
     "coordinates_swapped": Mistake(_EXCHANGED, _swapped, 1),
+    "places_exchanged": Mistake(_EXCHANGED, _exchanged_places, 1),
     "first_channel_only": Mistake("the weights look at the first channel only",
                                   _with(_aggregated, weights=_first_channel), 3),
 })
@@ -793,19 +1001,22 @@ def aggregate(task: Task) -> None:
         task.compare(*_overlapping(task, 9, 10, 4, 2, 0.8), tolerance=1e-5)
         task.compare(*_overlapping(task, 8, 9, 3, 2, 1.4, channels=1), tolerance=1e-5)
     with task.property("copes with patches that fit perfectly already", share=0.1):
-        task.compare(*_overlapping(task, 9, 9, 3, 2, 0.8, perfect=True), tolerance=1e-7)
-    with task.property("never raises the sum of the patches' errors to the power r"):
+        # square, so that who exchanges rows and columns gets a picture; and its sides are not as many as its channels
+        task.compare(*_overlapping(task, 10, 10, 4, 2, 0.8, perfect=True), tolerance=1e-7)
+    with task.property("leaves the weighted sum of errors as small as it can be, and so never raises the energy"):
         for r in (1, 0.8):
             arguments = _overlapping(task, 8, 10, 4, 2, r)
             result = task.call(*arguments, shape=(3, 8, 10))
-            before, after = (_energy(*arguments[:2], picture, r) for picture in (arguments[2], result.double()))
-            task.require(after <= before * (1 + 1e-9),
-                         f"For r = {r:g} the energy rose from {before:.4g} to {after:.4g}.")
+            least, found = (_weighted_sum(*arguments, picture) for picture in (_aggregated(*arguments), result.double()))
+            task.require(found <= least * (1 + 1e-9),
+                         f"For r = {r:g} the weighted sum of errors is {found:.6g}; it can be {least:.6g}.")
 
 
-def _energy(matches: Tensor, positions: Tensor, image: Tensor, r: float) -> float:
+def _weighted_sum(matches: Tensor, positions: Tensor, before: Tensor, r: float, image: Tensor) -> float:
+    """What the step makes small: squares with weights that the picture before gives, absolute differences for r = 1."""
     if r != 1:
-        return float(((_patch_errors(matches, positions, image) + _SMALL * matches[0].numel()) ** (r / 2)).sum())
+        weights = _patch_weights(matches, positions, before, r)[:, 0, 0, 0]
+        return float((weights * _patch_errors(matches, positions, image)).sum())
     n = matches.shape[-1]
     return sum(float((image[:, i:i + n, j:j + n] - match).abs().sum())
                for match, (i, j) in zip(matches, positions.tolist()))
