@@ -315,7 +315,7 @@ def _difference(obtained: Any, expected: Any, tolerance: float) -> tuple[str, st
     if isinstance(expected, (tuple, list)):
         if not isinstance(obtained, (tuple, list)) or len(obtained) != len(expected):
             kind = "returns_nothing" if obtained is None else "wrong_type"
-            return kind, f"it returned {_describe(obtained)}; expected {len(expected)} values.", None, None
+            return kind, f"it returned {_describe(obtained)}; expected {_values(len(expected))}.", None, None
         for number, (mine, theirs) in enumerate(zip(obtained, expected), start=1):
             found = _difference(mine, theirs, tolerance)
             if found:
@@ -358,7 +358,8 @@ def _tensor_difference(obtained: Any, expected: Tensor | np.ndarray, tolerance: 
     if not torch.equal(finite, wanted):
         first = tuple(int(i) for i in (finite != wanted).nonzero()[0])
         return "not_finite", (f"{int((~finite).sum())} of {obtained.numel()} values are NaN or infinite, the first at "
-                              f"{_place(first)}. A division by zero, a logarithm or an exponential too large makes those."), \
+                              f"{_place(first)}. A division by zero, a logarithm, the root of a negative number or an exponential "
+                              "too large makes those."), \
             expected, obtained
     gap = torch.where(finite, (obtained.double() - expected.double()).abs(), 0)
     if float(gap.max()) <= tolerance:
@@ -397,7 +398,7 @@ def _pattern(obtained: Tensor, expected: Tensor, tolerance: float) -> str:
         rows, columns = torch.meshgrid(*(torch.arange(side) for side in wrong.shape), indexing="ij")
         depth = torch.stack([rows, columns, wrong.shape[0] - 1 - rows, wrong.shape[1] - 1 - columns]).amin(0)
         deepest = int(depth[wrong].max()) + 1 if wrong.any() else 0
-        if mine.ndim >= 3 and 0 < 2 * deepest < min(wrong.shape):
+        if mine.ndim >= 3 and 0 < 4 * deepest <= min(wrong.shape):
             return f"it is right except within {deepest} pixel{'s' if deepest > 1 else ''} of the border; "
     return ""
 
@@ -410,7 +411,7 @@ def _shape_remark(obtained: Tensor, expected: Tensor) -> str:
     if obtained.ndim == expected.ndim and obtained.ndim >= 2:
         lost = [e - o for o, e in zip(obtained.shape[-2:], expected.shape[-2:])]
         if all(n > 0 for n in lost):
-            return f": {lost[0]} rows and {lost[1]} columns were lost, as happens without padding"
+            return f": {lost[0]} rows and {lost[1]} columns are missing; was a border not padded?"
     return ""
 
 
@@ -422,7 +423,7 @@ def _describe_call(arguments: tuple) -> str:
 
 def _describe(value: Any) -> str:
     if isinstance(value, Tensor):
-        return f"a {_dtype(value)} tensor {tuple(value.shape)}"
+        return f"{'an' if _dtype(value).startswith('int') else 'a'} {_dtype(value)} tensor {tuple(value.shape)}"
     if isinstance(value, np.ndarray):
         return f"a NumPy array {value.shape}"
     if isinstance(value, answers.Fixture):
@@ -432,10 +433,14 @@ def _describe(value: Any) -> str:
     if isinstance(value, (tuple, list)) and 0 < len(value) <= 4 and all(isinstance(v, (int, float)) for v in value):
         return f"({', '.join(map(_describe, value))})"
     if isinstance(value, (tuple, list)):
-        return f"{len(value)} values"
+        return _values(len(value))
     if isinstance(value, dict):
         return "values named " + ", ".join(map(str, value))
     return "nothing (None)" if value is None else f"{value:.6g}" if isinstance(value, float) else repr(value)
+
+
+def _values(number: int) -> str:
+    return f"{number} value{'' if number == 1 else 's'}"
 
 
 def _describe_problem(problem: Problem, request: Request) -> str:
