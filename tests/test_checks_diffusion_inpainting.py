@@ -159,6 +159,20 @@ def test_a_step_without_sigma_is_asked_for_at_the_first_step():
     assert [p.sentence for p in verdict.properties if not p.passed] == ["ELBO at t = 1, with σ_2 in the place of σ_1"]
 
 
+def test_a_wrong_but_finite_weight_at_the_first_step_is_not_called_infinite():
+    def answer(t, betas, kind, target):
+        weights = EXERCISES["loss_weights"].reference(t, betas, kind, target)
+        return torch.where(t == 1, 3.3 * weights, weights) if kind == "elbo" else weights
+
+    verdict = EXERCISES["loss_weights"](answer)
+    assert not verdict.passed and "infinite" not in repr(verdict)
+
+
+def test_a_pixel_at_exactly_half_the_thickness_is_asked_for():
+    verdict = EXERCISES["brush_mask"](EXERCISES["brush_mask"].mistakes["ties_left_out"].variant)
+    assert [p.sentence for p in verdict.properties if not p.passed] == ["paints pixels at exactly half the thickness too"]
+
+
 # --- unusual but right: training and sampling -----------------------------------------------------------------------
 
 def _step_by_selection(network, optimizer, x0, missing, counted, t, noise, betas):
@@ -302,3 +316,10 @@ def test_a_sampler_that_asks_the_denoiser_twice_is_seen():
 def test_a_loss_that_looks_under_the_real_hole_is_named():
     verdict = EXERCISES["inpainting_step"](EXERCISES["inpainting_step"].mistakes["loss_over_missing"].variant)
     assert verdict.mistake == "loss_over_missing" and verdict.earned == 0
+
+
+@pytest.mark.parametrize("name", ["small_number_added", "tiny_number_added"])
+def test_a_small_number_under_the_weights_is_not_taken_for_float32(name):
+    for seed in (2024, 99, 1, 77):
+        verdict = judged("patch_denoiser", EXERCISES["patch_denoiser"].mistakes[name].variant, seed=seed)
+        assert verdict.mistake == name and "float32" not in verdict.diagnosis[1]

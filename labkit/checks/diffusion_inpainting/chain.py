@@ -188,6 +188,11 @@ def _taken_for_image(given: str) -> Callable[[str], str]:
     return lambda said: "image" if said == given else said
 
 
+def _factors_exchanged_for_the_image(prediction: Tensor, x_t: Tensor, t: int, betas: Tensor, given: str) -> Tensor:
+    exchanged = {"factors": lambda *a: _factors(*a)[::-1]} if given == "image" else {}
+    return _mean(prediction, x_t, t, betas, given, **exchanged)
+
+
 def _mean_in_place(prediction: Tensor, x_t: Tensor, *rest) -> Tensor:
     return x_t.copy_(_mean(prediction, x_t, *rest))
 
@@ -225,6 +230,16 @@ def _mean_in_place(prediction: Tensor, x_t: Tensor, *rest) -> Tensor:
                               "another way back (DDIM), not the posterior's mean", _with(_mean, factors=_put_back), 2),
     "factors_exchanged": Mistake("the factors of x_0 and of x_t are exchanged",
                                  _with(_mean, factors=lambda *a: _factors(*a)[::-1]), 2),
+    "image_factors_exchanged": Mistake("with given = \"image\" the factors of x_0 and of x_t are exchanged", _factors_exchanged_for_the_image, 2),
+    "roots_exchanged": Mistake("the roots of the two factors are exchanged: x_0 has √ᾱ_{t−1}, x_t has √α_t", _with(
+        _mean, factors=lambda a, b, bar, before: (a.sqrt() * b / (1 - bar), before.sqrt() * (1 - before) / (1 - bar))), 2),
+    "numerators_exchanged": Mistake("β_t and 1 − ᾱ_{t−1} are exchanged: x_0 has β_t, x_t has 1 − ᾱ_{t−1}", _with(
+        _mean, factors=lambda a, b, bar, before: (before.sqrt() * (1 - before) / (1 - bar), a.sqrt() * b / (1 - bar))), 2),
+    "all_noise_for_beta": Mistake("1 − ᾱ_t is taken for β_t: that is the noise of all steps so far; β_t is `betas[t]`, of this step alone",
+                                  _image_factor(lambda a, b, bar, before: before.sqrt()), 1),
+    "bar_for_alpha_and_beta": Mistake("α_t is taken as ᾱ_t and β_t as 1 − ᾱ_t; they are those of this step alone, 1 − `betas[t]` and "
+                                      "`betas[t]`", _with(_mean, factors=lambda a, b, bar, before: (
+                                          before.sqrt(), bar.sqrt() * (1 - before) / (1 - bar))), 1),
     "one_step_early": Mistake("everything is taken one step early, at t − 1: entry t of `betas` is β_t",
                               _with(_mean, late=-1), 1),
     "one_step_late": Mistake("everything is taken one step late, at t + 1: entry t of `betas` is β_t, and β_0 = 0 is "
@@ -293,9 +308,10 @@ def _elbo(alpha: Tensor, beta: Tensor, bar: Tensor, before: Tensor, target: str,
 
 def _min_snr(alpha: Tensor, beta: Tensor, bar: Tensor, before: Tensor, target: str, *,
              snr: Callable = lambda alpha, bar, before: bar / (1 - bar),
-             cap: Callable[[Tensor], Tensor] = lambda snr: snr.clamp(max=5), divide: bool = True) -> Tensor:
+             cap: Callable[[Tensor], Tensor] = lambda snr: snr.clamp(max=5),
+             of_noise: Callable[[Tensor, Tensor], Tensor] = torch.div) -> Tensor:
     ratio = snr(alpha, bar, before)
-    return cap(ratio) / ratio if target == "noise" and divide else cap(ratio)
+    return of_noise(cap(ratio), ratio) if target == "noise" else cap(ratio)
 
 
 def _weights(t: Tensor, betas: Tensor, kind: str, target: str, *, elbo: Callable = _elbo, min_snr: Callable = _min_snr,
@@ -322,6 +338,19 @@ def _first_variance(value: Callable[[Tensor, Tensor], Tensor]) -> Callable:
         result[0] = value(result, beta)
         return result
     return variance
+
+
+def _betas_from_two(beta: Tensor, bar: Tensor, before: Tensor) -> Tensor:
+    """β_t for σ_t², which is what ᾱ_t in the place of ᾱ_{t−1} makes of it, with β_2 in the place of β_1."""
+    return torch.cat([beta[1:2], beta[1:]])
+
+
+def _image_of_this_step(alpha: Tensor, beta: Tensor, bar: Tensor, before: Tensor) -> Tensor:
+    return bar * beta ** 2 / (1 - bar) ** 2
+
+
+_SAME_BAR = ("ᾱ_t stands for ᾱ_{t−1}, `alpha_bars[t]` for `alpha_bars[t - 1]`: in σ_t² the fraction becomes 1, and the image's weight "
+             "is smaller")
 
 
 def _second_weight(*arguments) -> Tensor:
@@ -363,6 +392,12 @@ def _min_snr_with(**options) -> Callable:
                               _elbo_with(half=1.0), 2),
     "beta_for_the_variance": Mistake("σ_t² is taken as β_t; here it is the posterior's variance, (1 − ᾱ_{t−1}) / (1 − "
                                      "ᾱ_t) β_t", _elbo_with(variance=lambda beta, bar, before: beta), 1),
+    "bar_for_both": Mistake(_SAME_BAR, _elbo_with(variance=lambda beta, bar, before: beta, image=_image_of_this_step), 1),
+    "bar_for_both_from_two": Mistake(_SAME_BAR + " (and σ_2 in the place of σ_1, as it should be)",
+                                     _elbo_with(variance=_betas_from_two, image=_image_of_this_step), 1),
+    "beta_for_the_variance_from_two": Mistake(
+        "σ_t² is taken as β_t, with β_2 in the place of β_1; here it is the posterior's variance, (1 − ᾱ_{t−1}) / (1 − ᾱ_t) β_t",
+        _elbo_with(variance=_betas_from_two), 1),
     "sigma_for_the_variance": Mistake("the weight is divided by 2σ_t instead of 2σ_t²",
                                       _elbo_with(variance=lambda *a: _variance(*a).sqrt()), 1),
     "variance_upside_down": Mistake("the posterior's variance has its fraction upside down: it is (1 − ᾱ_{t−1}) / (1 − ᾱ_t) "
@@ -379,15 +414,19 @@ def _min_snr_with(**options) -> Callable:
                            _elbo_with(variance=_first_variance(lambda variance, beta: beta[1])), 3),
     "second_weight": Mistake("at t = 1 the whole weight of t = 2 is taken; only σ_1 is replaced by σ_2",
                              _with(_weights, elbo=_second_weight), 3),
+    "second_step_for_all": Mistake("the whole step 1 is replaced by step 2; only σ_1 is, ᾱ and β stay those of t = 1",
+                                   lambda t, *rest: _weights(t.clamp(min=2), *rest), 3),
     "elbo_capped": Mistake("the ELBO's weights are capped at 5, as those of Min-SNR are; here only σ_1 is replaced",
                            _with(_weights, elbo=lambda *a: _elbo(*a).clamp(max=5)), 3),
     "target_ignored": Mistake("the weights of the image are used for the noise too; an error of the noise is another "
                               "of the image, and the weight makes up for that",
                               _with(_weights, understood=lambda target, kind: "image"), 4),
     "min_snr_target_ignored": Mistake("Min-SNR has the same weights for the noise as for the image; for the noise they "
-                                      "are divided by the SNR", _min_snr_with(divide=False), 4),
+                                      "are divided by the SNR", _min_snr_with(of_noise=lambda weight, snr: weight), 4),
+    "min_snr_multiplied": Mistake("for the noise Min-SNR's weight is multiplied by the SNR; it is divided by it",
+                                  _min_snr_with(of_noise=torch.mul), 4),
     "elbo_target_ignored": Mistake("the ELBO has the same weights for the noise as for the image", _with(
-        _weights, understood=lambda target, kind: "image" if kind == "elbo" else target), 4),
+        _weights, understood=lambda target, kind: "image" if kind == "elbo" else target), 2),
     "targets_exchanged": Mistake("the weights of image and noise are exchanged",
                                  _with(_weights, understood=_exchanged), 4),
     "earlier_snr": Mistake("Min-SNR has ᾱ_{t−1} in its numerator; the signal-to-noise ratio is ᾱ_t / (1 − ᾱ_t)",
@@ -421,7 +460,7 @@ def loss_weights(task: Task) -> None:
         compare([4, 2, 7, 3, 5], 9, "elbo", "image")
     with task.property("ELBO, for a network that predicts the noise", share=0.25):
         compare([3, 5, 2, 6], 8, "elbo", "noise")
-    with task.property("ELBO at t = 1, with σ_2 in the place of σ_1", share=0.15, mistake="not_capped"):
+    with task.property("ELBO at t = 1, with σ_2 in the place of σ_1", share=0.15):
         compare([2, 1, 5, 1], 7, "elbo", "image")
         compare([1], 2, "elbo", "noise")
     with task.property("Min-SNR, for a network that predicts the image", share=0.15):
@@ -469,7 +508,7 @@ def _pairs(points: list[Tensor]) -> list[tuple[Tensor, Tensor]]:
 
 def _painted(start: Tensor, angles: Tensor, lengths: Tensor, height: int, width: int, thickness: float, *,
              pairs: Callable = _pairs, reach: Callable[[float], float] = lambda thickness: thickness / 2,
-             half: float = 0.0, segment: bool = True, metric: Callable = torch.hypot,
+             half: float = 0.0, segment: bool = True, metric: Callable = torch.hypot, near: Callable = torch.le,
              result: Callable[[Tensor], Tensor] = lambda mask: mask[None], **options) -> Tensor:
     """The mask; the options are where answers differ."""
     rows = torch.arange(height, dtype=start.dtype)[:, None] + half
@@ -477,7 +516,7 @@ def _painted(start: Tensor, angles: Tensor, lengths: Tensor, height: int, width:
     points = _corners(start, angles, lengths, height, width, **options)
     mask = torch.zeros(height, width, dtype=torch.bool)
     for first, second in pairs(points):
-        mask |= _distance(rows, columns, first, second, segment=segment, metric=metric) <= reach(thickness)
+        mask |= near(_distance(rows, columns, first, second, segment=segment, metric=metric), reach(thickness))
     return result(mask)
 
 
@@ -549,6 +588,8 @@ _UPWARDS = ("the path is its mirror image, up for down: rows grow downwards, so 
     "radius_for_diameter": Mistake("everything within `thickness` of the path is painted; that is the diameter of the "
                                    "brush, and it reaches half as far",
                                    _with(_painted, reach=lambda thickness: thickness), 3),
+    "ties_left_out": Mistake("only what is nearer than half the thickness is painted; pixels at exactly half the thickness are "
+                             "painted too (≤)", _with(_painted, near=torch.lt), 3),
     "not_squared": Mistake("the squared distance is compared with thickness / 2; compare it with the square of that",
                            _with(_painted, reach=lambda thickness: math.sqrt(thickness / 2)), 3),
     "half_of_the_square": Mistake("the squared distance is compared with thickness² / 2; compare it with (thickness / "
@@ -587,6 +628,10 @@ def brush_mask(task: Task) -> None:
     with task.property("paints a dot where a segment has length 0"):
         task.compare(*_stroke(task, 16, 17, 1, 5.0, longest=5, still=0))
         task.compare(*_stroke(task, 16, 17, 3, 3.0, longest=5, still=1))
+    with task.property("paints pixels at exactly half the thickness too"):
+        # whole numbers only, so that the ties are exact: 13 pixels, and 9 without those two pixels up, down, left and right
+        place = torch.tensor([5.0, 5.0], dtype=torch.float64)
+        task.compare(place, torch.zeros_like(place[:1]), torch.zeros_like(place[:1]), 11, 12, 4.0)
 
 
 # --- 5 · No leak ----------------------------------------------------------------------------------------------------
@@ -623,6 +668,11 @@ def _clean_outside(x_t: Tensor, crop: Tensor, missing: Tensor, painted: Tensor) 
     return torch.where(missing | painted, x_t, crop)
 
 
+def _noise_itself(crop: Tensor, missing: Tensor, painted: Tensor, noise: Tensor, alpha_bar: float) -> tuple:
+    x_t, *rest = _masked(crop, missing, painted, noise, alpha_bar)
+    return torch.where(missing, noise, x_t), *rest
+
+
 def _masked_in_place(crop: Tensor, missing: Tensor, *rest) -> tuple:
     return _masked(crop.masked_fill_(missing, 0), missing, *rest)
 
@@ -646,6 +696,8 @@ def _masked_in_place(crop: Tensor, missing: Tensor, *rest) -> tuple:
                                         "round", _with(_masked, in_chain=_second), 2),
     "noise_hidden": Mistake("x_t is 0 under M_test; the noise stays, only the picture goes",
                             _with(_masked, noisy=lambda x_t, crop, missing, painted: torch.where(missing, 0, x_t)), 2),
+    "noise_unscaled_in_the_hole": Mistake("under M_test, x_t is the noise itself; under the hole the noise has to have its factor "
+                                          "√(1 − ᾱ_t), as everywhere", _noise_itself, 2),
     "noise_in_the_hole_only": Mistake("x_t has noise in the hole only, and known pixels as they are; noise is added "
                                       "everywhere", _with(_masked, noisy=_clean_outside), 2),
     "roots_forgotten": Mistake("picture and noise in x_t are multiplied by ᾱ_t and 1 − ᾱ_t; it is their roots, as in "

@@ -72,21 +72,24 @@ def _mean_of_means(squares: Tensor, missing: Tensor, counted: Tensor) -> Tensor:
 
 def _stepped(network: torch.nn.Module, optimizer: torch.optim.Optimizer, x0: Tensor, missing: Tensor, counted: Tensor,
              t: Tensor, noise: Tensor, betas: Tensor, *, bars: Callable = _per_example, table: Callable = _bars, noised: Callable = _noised,
-             known: Callable = lambda x0, missing, x_t: torch.where(missing, 0, x0), order: Callable = lambda x_t, y: (x_t, y), told: Callable = lambda missing: missing,
+             known: Callable = lambda x0, missing, x_t: torch.where(missing, 0, x0), order: Callable = lambda x_t, y: (x_t, y), told: Callable = lambda missing, counted: missing,
              level: Callable = lambda t, bars: t / (len(bars) - 1), target: Callable = lambda x0, noise, x_t: x0,
              error: Callable = torch.square, loss: Callable = _over_counted, zero: bool = True, step: bool = True,
-             descend: bool = True, result: Callable = float) -> float:
+             descend: bool = True, late: bool = False, result: Callable = float) -> float:
     """A training step; the options are where answers differ."""
     alpha_bars = table(betas)
     x_t = noised(x0, noise, missing, bars(t, alpha_bars))
-    estimate = network(*order(x_t, known(x0, missing, x_t)), told(missing).to(x0), level(t, alpha_bars))
-    value = loss(error(estimate - target(x0, noise, x_t)), missing, counted)
+    def value_now() -> Tensor:
+        estimate = network(*order(x_t, known(x0, missing, x_t)), told(missing, counted).to(x0), level(t, alpha_bars))
+        return loss(error(estimate - target(x0, noise, x_t)), missing, counted)
+
+    value = value_now()
     if zero:
         optimizer.zero_grad()
     (value if descend else -value).backward()
     if step:
         optimizer.step()
-    return result(value.detach())
+    return result((value_now() if late else value).detach())
 
 
 @exercise(points=3, minutes=35, kind="step", reference=_stepped, withholds=_LOSSES, mistakes={
@@ -119,8 +122,12 @@ def _stepped(network: torch.nn.Module, optimizer: torch.optim.Optimizer, x0: Ten
                        _with(_stepped, known=lambda x0, missing, x_t: torch.where(missing, 0, x_t)), 2),
     "inputs_exchanged": Mistake("the network is given y first and x_t second; it expects x_t, y, M and t / steps",
                                 _with(_stepped, order=lambda x_t, y: (y, x_t)), 2),
-    "mask_inverted": Mistake("the network is given 1 − M as its mask", _with(_stepped, told=torch.logical_not), 2),
+    "mask_inverted": Mistake("the network is given 1 − M as its mask", _with(_stepped, told=lambda missing, counted: ~missing), 2),
+    "mask_of_counted": Mistake("the mask given to the network is what counts; the network is told of everything hidden, `missing`",
+                               _with(_stepped, told=lambda missing, counted: counted), 2),
     "no_noise": Mistake("the network is given x₀ instead of x_t", _with(_stepped, noised=lambda x0, noise, missing, bar: x0), 1),
+    "noised_y": Mistake("x_t is made from y; under the painted hole x_t is the noisy picture, made from x₀",
+                        _with(_stepped, noised=lambda x0, noise, missing, bar: _noised(torch.where(missing, 0, x0), noise, missing, bar)), 1),
     "roots_forgotten": Mistake("x_t is ᾱ_t x₀ + (1 − ᾱ_t) ε, without the roots",
                                _with(_stepped, noised=lambda x0, noise, missing, bar: bar * x0 + (1 - bar) * noise), 1),
     "exchanged": Mistake("√ᾱ_t and √(1 − ᾱ_t) are exchanged",
@@ -144,6 +151,8 @@ def _stepped(network: torch.nn.Module, optimizer: torch.optim.Optimizer, x0: Ten
                                  "comes before `.backward()`", _with(_stepped, zero=False), 4),
     "no_step": Mistake("the weights do not change: after `.backward()` comes `optimizer.step()`", _with(_stepped, step=False), 4),
     "uphill": Mistake("the loss is raised instead of lowered", _with(_stepped, descend=False), 4),
+    "loss_after_the_step": Mistake("the loss is computed after the step; asked is the one before it, whose gradient made the step",
+                                   _with(_stepped, late=True), 4),
 })
 def inpainting_step(task: Task) -> None:
     steps = 16      # t / 16 is exact in any floating-point type
@@ -267,6 +276,8 @@ def _sample_of(task: Task, number: int, channels: int, height: int, width: int, 
     "noise_reversed": Mistake("the noise is taken from the front: the chain starts at `noise[0]`; it starts at `noise[-1]`, and the step "
                               "t → t − 1 takes `noise[t - 1]`",
                               _with(_ancestral, start=lambda noise, *rest: noise[0], drawn=lambda noise, t: noise[len(noise) - t]), 3),
+    "starts_at_the_first": Mistake("the chain starts at `noise[0]`, which has no influence; it starts at the last one, `noise[steps]`",
+                                   _with(_ancestral, start=lambda noise, *rest: noise[0]), 3),
     "starts_at_zero": Mistake("the chain starts at zeros; x_steps is noise, `noise[-1]`",
                               _with(_ancestral, start=lambda noise, *rest: torch.zeros_like(noise[0])), 3),
     "known_at_the_start": Mistake("the chain starts with the known pixels as they are; at t = steps everything is noise",
@@ -280,6 +291,9 @@ def _sample_of(task: Task, number: int, channels: int, height: int, width: int, 
     "denoiser_at_t_minus_one": Mistake("the denoiser is asked for step t − 1; the chain is at t when it is asked",
                                        _with(_ancestral, asked=lambda t: t - 1), 3),
     "wrong_way": Mistake("the steps are counted up; the way back goes from t = steps down to 1", _with(_ancestral, forward=True), 3),
+    "t_divided": Mistake("the denoiser is given t / steps, as the network of exercise 6 was; the denoiser wants the whole number t",
+                         lambda denoiser, known, mask, noise, betas: _ancestral(
+                             denoiser, known, mask, noise, betas, asked=lambda t: t / (len(betas) - 1)), 3),
     "last_step_forgotten": Mistake("the step from t = 1 to 0 is missing: the result still has its noise", _with(_ancestral, last=2), 3),
 })
 def ancestral_sampling(task: Task) -> None:
@@ -306,9 +320,9 @@ def _implicit(denoiser: Callable, known: Tensor, mask: Tensor, noise: Tensor, be
               estimated: Callable = _estimate, sigma: Callable = _sigma, direction: Callable = _direction,
               previous: Callable = lambda t, s: s, left: Callable = lambda before, sigma: (1 - before - sigma ** 2).clamp(min=0).sqrt(),
               added: Callable = lambda sigma: sigma, drawn: Callable = lambda noise, k: noise[k + 1],
-              asked: Callable = lambda k, t, s: t, image: Callable = torch.sqrt, drop: int = 0) -> Tensor:
+              asked: Callable = lambda k, t, s: t, image: Callable = torch.sqrt, drop: int = 0, first: int = 0) -> Tensor:
     """DDIM along given times; the options are where answers differ."""
-    x, alpha_bars = noise[0], _bars(betas)
+    x, alpha_bars = noise[first], _bars(betas)
     for k, (t, s) in enumerate(list(zip(times, times[1:]))[:len(times) - 1 - drop]):
         raw = denoiser(x, known, mask, asked(k, t, s))
         x0 = estimated(raw, known, mask)
@@ -359,10 +373,16 @@ def _every_step(denoiser: Callable, known: Tensor, mask: Tensor, noise: Tensor, 
                               _with(_implicit, asked=lambda k, t, s: s), 1),
     "asked_for_number": Mistake("the denoiser is given the number of the step in the list; it wants the t of the chain",
                                 _with(_implicit, asked=lambda k, t, s: k), 1),
+    "t_divided": Mistake("the denoiser is given t / steps, as the network of exercise 6 was; the denoiser wants the whole number t",
+                         lambda denoiser, known, mask, noise, betas, times, eta: _implicit(
+                             denoiser, known, mask, noise, betas, times, eta, asked=lambda k, t, s: t / (len(betas) - 1)), 1),
     "fresh_direction": Mistake("the estimated noise ε̂ is replaced by a fresh one", _with(
         _implicit, direction=lambda x, x0, raw, bar, z: z), 3),
     "direction_of_raw": Mistake("ε̂ is computed from the denoiser's answer as it came; it belongs to the *clipped and re-projected* x̂₀",
                                 _with(_implicit, direction=lambda x, x0, raw, bar, z: _direction(x, raw, raw, bar, z)), 3),
+    "direction_not_reprojected": Mistake("ε̂ is computed from the guess that is clipped, but has not got the known pixels back; it belongs "
+                                         "to the clipped *and re-projected* x̂₀", _with(
+                                             _implicit, direction=lambda x, x0, raw, bar, z: _direction(x, raw.clamp(-1, 1), raw, bar, z)), 3),
     "direction_without_root": Mistake("ε̂ is divided by 1 − ᾱ_t instead of its root", _with(
         _implicit, direction=lambda x, x0, raw, bar, z: (x - bar.sqrt() * x0) / (1 - bar)), 3),
     "direction_unscaled": Mistake("ε̂ is computed from x_t − x̂₀; it is x_t − √ᾱ_t x̂₀, divided by √(1 − ᾱ_t)", _with(
@@ -381,6 +401,8 @@ def _every_step(denoiser: Callable, known: Tensor, mask: Tensor, noise: Tensor, 
         _implicit, estimated=lambda raw, known, mask: raw.clamp(-1, 1)), 1),
     "mask_inverted": Mistake("the hole is filled with y, and the estimate is kept where pixels are known: M is true where they are missing",
                              _with(_implicit, estimated=lambda raw, known, mask: torch.where(mask, known, raw.clamp(-1, 1))), 1),
+    "starts_at_the_last": Mistake("the chain starts at the last of the noises, as in exercise 7; here it starts at `noise[0]`",
+                                  _with(_implicit, first=-1), 1),
     "noise_number": Mistake("the step number k adds `noise[k]`; that made the chain's last value, and the next one takes `noise[k + 1]`",
                             _with(_implicit, drawn=lambda noise, k: noise[k]), 1),
 })
@@ -454,6 +476,16 @@ def _underflowing(logits: Tensor) -> Tensor:
     return weights / weights.sum(1, keepdim=True)
 
 
+def _guarded(logits: Tensor, *, small: float) -> Tensor:
+    """Not 0 / 0, but where all weights are small the sum is not 1 any more."""
+    weights = logits.exp()
+    return weights / (weights.sum(1, keepdim=True) + small)
+
+
+_SMALL_NUMBER = ("a small number is added to the sum that the weights are divided by: where all of them are small, they do not add up to 1 any "
+                 "more. `softmax` needs no such number")
+
+
 def _nearest_only(logits: Tensor) -> Tensor:
     return torch.nn.functional.one_hot(logits.argmax(1), logits.shape[1]).to(logits)
 
@@ -465,6 +497,8 @@ def _nearest_only(logits: Tensor) -> Tensor:
     "not_normalised": Mistake("the weights are not divided by their sum", _with(_denoised, weights=_not_normalised), 2),
     "underflow": Mistake("at small noise all weights of a patch become 0, and 0 / 0 follows: take `softmax`, which subtracts the largest "
                          "exponent first", _with(_denoised, weights=_underflowing), 2),
+    "small_number_added": Mistake(_SMALL_NUMBER, _with(_denoised, weights=_with(_guarded, small=1e-8)), 2),
+    "tiny_number_added": Mistake(_SMALL_NUMBER + ", however tiny it is", _with(_denoised, weights=_with(_guarded, small=1e-12)), 2),
     "nearest_only": Mistake("only the nearest patch counts; all do, by their weights", _with(_denoised, weights=_nearest_only), 2),
     "scale_forgotten": Mistake("x_t's patches are compared with p; the picture in x_t has shrunk to √ᾱ_t p", _with(
         _denoised, logits=lambda q, p, bar: _logits(q, p / bar ** 0.5, bar)), 1),
@@ -504,18 +538,21 @@ def _nearest_only(logits: Tensor) -> Tensor:
         _denoised, gathered=_last_written), 3),
 })
 def patch_denoiser(task: Task) -> None:
-    def case(channels: int, height: int, width: int, bar: float, n: int, *, hole: bool = True, size: tuple | None = None) -> tuple:
+    def case(channels: int, height: int, width: int, bar: float, n: int, *, hole: bool = True, size: tuple | None = None,
+             first: tuple | None = None) -> tuple:
         """A noised part of a picture, and a hole of four by four pixels that leaves patches."""
         picture = _picture(task, 1, channels, height, width)[0]
         mask = torch.zeros(1, height, width, dtype=torch.bool)
         if hole:
-            i, j = task.integer(0, height - 4), task.integer(0, width - 4)
+            i, j = first or (task.integer(0, height - 4), task.integer(0, width - 4))
             mask[:, i:i + 4, j:j + 4] = True
         rows, columns = size or (height, width)
         x_t = bar ** 0.5 * picture[:, :rows, :columns] + (1 - bar) ** 0.5 * task.normal(channels, rows, columns).double()
         return x_t, picture, mask, bar, n
 
     with task.property("weighs the patches of a whole picture, in grey", share=0.3):
+        # 49 values in a patch make all weights small before they are divided by their sum
+        task.compare(*case(1, 10, 11, 0.5, 7, hole=False), tolerance=1e-8)
         task.compare(*case(1, 7, 8, 0.5, 2, hole=False), tolerance=1e-8)
         task.compare(*case(1, 6, 7, 0.8, 3, hole=False, size=(5, 6)), tolerance=1e-8)
     with task.property("leaves out what reaches into the hole, in colour", share=0.4):
@@ -524,4 +561,5 @@ def patch_denoiser(task: Task) -> None:
     with task.property("knows little in much noise: the mean of all patches", share=0.1):
         task.compare(*case(3, 8, 9, 0.01, 3), tolerance=1e-8)
     with task.property("is finite in very little noise: the nearest patch", share=0.2):
-        task.compare(*case(1, 9, 9, 0.99999, 2, size=(5, 6)), tolerance=1e-8)
+        # x_t shows what is under the hole: there no patch of the picture is near
+        task.compare(*case(1, 9, 9, 0.99999, 2, size=(5, 6), first=(0, 0)), tolerance=1e-8)
