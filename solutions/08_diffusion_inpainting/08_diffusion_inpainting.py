@@ -18,7 +18,7 @@
 # %% [markdown]
 # # 8 · Diffusion inpainting
 #
-# Chapter 2 filled a hole with patches that fit. It gave *one* fill, the best it could find. But what was in the hole? Other leaves, lying otherwise; nobody knows, and many answers are equally good. This chapter does not ask for the best fill. It asks: **draw me one of those that may have been there**. And another. And another.
+# Chapter 2 filled a hole with patches that fit. It gave *one* fill, the best it could find. But what was in the hole? Other roof scales, of other colours; nobody knows, and many answers are equally good. This chapter does not ask for the best fill. It asks: **draw me one of those that may have been there**. And another. And another.
 #
 # | method | gives | learns |
 # | --- | --- | --- |
@@ -30,7 +30,7 @@
 # **The idea.** Add noise to a picture in many small steps, until nothing but noise is left. One small step can be undone, nearly: a *denoiser* guesses what the picture may be, and we go a little way towards its guess. So start from pure noise and undo all the steps, one by one. At every step there is a little chance in it,
 # and at the end stands a picture, another one each time.
 #
-# **Why a network for one picture?** The famous diffusion models have hundreds of millions of weights and have seen as many pictures. For a single texture that is not needed: its leaves explain each other (the one observation that this course rests on). A network of 160,000 weights, trained for
+# **Why a network for one picture?** The famous diffusion models have hundreds of millions of weights and have seen as many pictures. For a single texture that is not needed: its scales explain each other (the one observation that this course rests on). A network of 160,000 weights, trained for
 # minutes on *the picture with the hole itself*, will do. Methods that look at nothing but the picture at hand are called **internal**. (The chapter follows chapter V of N. Cherel's thesis, see the references.)
 #
 # The number of the chapter tells its place in the course; it needs chapters 1 (non-local means) and 2 only.
@@ -135,10 +135,10 @@ def add_noise(x0, t, noise, betas):
 check.add_noise(add_noise)
 
 # %% [markdown]
-# From here on the notebook takes labkit's chain, `Diffusion`, which holds the schedule and everything that can be computed from it, and a picture that stays with us, autumn leaves. Move the slider: at which step do you cease to see leaves? At which step could you no longer tell this from pure noise, if you did not know? (The noise is the same at all steps; only the mixture changes.)
+# From here on the notebook takes labkit's chain, `Diffusion`, which holds the schedule and everything that can be computed from it, and a picture that stays with us, the scales of a roof. Move the slider: at which step do you cease to see scales? At which step could you no longer tell this from pure noise, if you did not know? (The noise is the same at all steps; only the mixture changes.)
 
 # %%
-picture = images.load("leaves", size=side)
+picture = images.load("scales", size=side)
 diffusion = labkit.diffusion_inpainting.Diffusion()  # 1000 steps, β from 0.0001 to 0.02
 noise = torch.randn(1, 3, side, side, generator=torch.Generator().manual_seed(0))
 widgets.explore(
@@ -146,7 +146,7 @@ widgets.explore(
     picture,
     t=(0, 1000, 60),
     labels={"t": "step t"},
-    alt="Autumn leaves under noise.",
+    alt="Coloured roof scales under noise.",
     caption="The picture after t of 1000 steps.",
 )
 
@@ -160,7 +160,7 @@ print(f"At the last step ᾱ_t is {float(diffusion.alpha_bars[-1]):.6f}: nothing
 #
 # $$\mathrm{SNR}(t) = \frac{\bar\alpha_t}{1 - \bar\alpha_t}.$$
 #
-# In the first quarter of the steps, where the SNR is above 1, the eye still finds leaves. The other three quarters look like noise to us, and are not wasted: on the way back, colours and large shapes are decided there, before any detail.
+# In the first quarter of the steps, where the SNR is above 1, the eye still finds scales. The other three quarters look like noise to us, and are not wasted: on the way back, colours and large shapes are decided there, before any detail.
 
 # %% tags=["demonstration"]
 figure = Figure(figsize=(8.5, 2.8), layout="constrained")
@@ -375,7 +375,7 @@ figures.chart(
 #
 # $$c_i = c_{i-1} + \ell_i \begin{pmatrix} \sin \theta \\ \cos \theta \end{pmatrix} \qquad \text{in (row, column), that is } \cos\theta \text{ to the right and } \sin\theta \text{ down.}$$
 #
-# With angles between 0 and $\pi / 2$ this goes right and down, right and up, right and down: a zigzag. A point that would leave the picture is moved to the nearest place inside. Then a round brush is led along the path: every pixel whose distance from a segment is at most half the brush's thickness is painted.
+# With angles between 0 and $\pi / 2$ this goes right and down, right and up, right and down: a zigzag. A point that would run out of the picture is moved to the nearest place inside. Then a round brush is led along the path: every pixel whose distance from a segment is at most half the brush's thickness is painted.
 
 # %% [markdown]
 # ### Exercise 4 · `brush_mask` (2 points, about 30 minutes)
@@ -447,7 +447,7 @@ widgets.explore(
         "length": "longest segment (pixels)",
         "max_angle": "largest angle (radians)",
     },
-    alt="Autumn leaves with a white stroke of a brush.",
+    alt="Coloured roof scales with a white stroke of a brush.",
     caption="A random stroke. White pixels are missing.",
 )
 
@@ -530,7 +530,7 @@ figures.show(
     titles=["the real hole", "x_t, t = 100", "y, what is known", "M, both holes", "where the error counts"],
     columns=5,
     width=170,
-    alt="leaves with a white stroke; noisy leaves; leaves with two grey strokes; both strokes on black; the second without what it shares with the first",
+    alt="scales with a white stroke; noisy scales; scales with two grey strokes; both strokes on black; the second without what it shares with the first",
     caption="What one training step shows and asks. Zero, in the chain, is middle grey.",
 )
 
@@ -568,7 +568,7 @@ pixels = int(picture.numel())
 print(f"{weights:,} weights; our picture has {pixels:,} values. RePaint's network: 450 million weights.")
 
 # %% [markdown]
-# *A question:* at an eighth of the resolution, one $3 \times 3$ convolution sees $24 \times 24$ pixels of the picture. What can this network *not* know about a picture of $1000 \times 1000$ pixels? And why does that hardly matter for leaves? (Two distant parts of the hole cannot agree on anything that is not written in the pixels between them. A texture does
+# *A question:* at an eighth of the resolution, one $3 \times 3$ convolution sees $24 \times 24$ pixels of the picture. What can this network *not* know about a picture of $1000 \times 1000$ pixels? And why does that hardly matter for scales? (Two distant parts of the hole cannot agree on anything that is not written in the pixels between them. A texture does
 # not need such agreements; a face, with its two eyes, does.)
 #
 # **What training is,** in case you have not met it. A network is a function with many adjustable numbers, its *weights*. A $3 \times 3$ convolution with several channels is one of chapter 1's filters for each pair of a channel in and a channel out, with numbers that are learnt; max-pooling takes the largest of $2 \times 2$ values. The *loss* says how wrong the function is. Its *gradient* says for each weight
@@ -635,7 +635,7 @@ def inpainting_step(network, optimizer, x0, missing, counted, t, noise, betas):
 check.inpainting_step(inpainting_step)
 
 # %% [markdown]
-# That step, over and over, on our picture. `labkit.diffusion_inpainting.train_inpainter` adds four things: it takes crops that avoid the real hole where there are enough of them; it lets the learning rate fall along a cosine; it keeps a slow average of the weights, which is what is used in the end; and it can be interrupted (stop button: you keep what was learnt) and resumed (`checkpoint="leaves.pt"`).
+# That step, over and over, on our picture. `labkit.diffusion_inpainting.train_inpainter` adds four things: it takes crops that avoid the real hole where there are enough of them; it lets the learning rate fall along a cosine; it keeps a slow average of the weights, which is what is used in the end; and it can be interrupted (stop button: you keep what was learnt) and resumed (`checkpoint="scales.pt"`).
 #
 # *Predict:* the loss is the error of a *guess*, averaged over all $t$. Will it come near 0? (And then look at it again with section 8.10 in mind.)
 
@@ -668,7 +668,7 @@ with widgets.TrainingMonitor(
 print(model)
 
 # %% [markdown]
-# The model is one small file, `model.save("leaves.pt")`: the weights, the chain, and where they come from.
+# The model is one small file, `model.save("scales.pt")`: the weights, the chain, and where they come from.
 
 # %%
 for name in ("labkit", "torch", "device", "steps", "seconds"):
@@ -690,7 +690,7 @@ figures.show(
     titles=titles,
     columns=4,
     width=180,
-    alt="leaves under more and more noise, and beside each the guess, more and more blurred",
+    alt="scales under more and more noise, and beside each the guess, more and more blurred",
     caption="Look at the hole only: outside, nothing was ever asked of the network, and its guess is of no use. The true pixels are known there.",
 )
 
@@ -770,7 +770,7 @@ widgets.film(
     titles=["x_t", "guess of x_0"],
     captions=[f"t = {t}" for t in frames.times],
     beside={"truth": picture},
-    alt="leaves appear in noise; beside it the guess, whose hole is a blur at first and becomes sharper",
+    alt="scales appear in noise; beside it the guess, whose hole is a blur at first and becomes sharper",
     caption=f"Back along the chain in {sampling_steps} steps, twelve of them shown.",
 )
 
@@ -788,12 +788,12 @@ figures.show(
     titles=["hole", "a fill", "another fill", "and another", "and another", "what was there"],
     columns=3,
     width=200,
-    alt="autumn leaves with a hole, four times filled, and whole",
+    alt="coloured roof scales with a hole, four times filled, and whole",
     caption=f"Four fills by the network, {training_steps} training steps.",
 )
 
 # %% [markdown]
-# (At profile `quick` the network trains for seconds on a tiny picture, and learns the mean colour, hardly more: all its fills are alike, and no section below can show what it is about. Do not judge the method by them. At `laptop` it takes minutes, and draws leaves.)
+# (At profile `quick` the network trains for seconds on a tiny picture, and learns the mean colour, hardly more: all its fills are alike, and no section below can show what it is about. Do not judge the method by them. At `laptop` it takes minutes, and draws scales.)
 #
 # Two checks that any inpainting must pass. Known pixels come back as they were, to the bit; and whatever stands under the hole has no influence:
 
@@ -881,7 +881,7 @@ figures.show(
     titles=titles,
     columns=4,
     width=180,
-    alt="filled leaves in three rows; on the left the fill is a blur, to the right it becomes sharper",
+    alt="filled scales in three rows; on the left the fill is a blur, to the right it becomes sharper",
     caption="One seed. The first row is ancestral sampling, the last is without chance on the way.",
 )
 
@@ -907,7 +907,7 @@ figures.show(
 #
 # $$\mathbb{E}\; \| M \odot (x_0 - f_\theta(y, M)) \|^2 .$$
 #
-# That is **regression**. Its answer of least error is the mean $\mathbb{E}[x_0 \mid y]$ of all plausible fills. A leaf may lie this way or that way; the mean is neither, but brown.
+# That is **regression**. Its answer of least error is the mean $\mathbb{E}[x_0 \mid y]$ of all plausible fills. A scale may be green or orange; the mean is neither, but a dull in-between.
 #
 # *Predict, before you run the next cells.* Four candidates for one hole: regression, one fill of the diffusion, the mean of many fills, and the patch method of chapter 2. Which has the highest PSNR? Which would you hang on the wall?
 #
@@ -942,7 +942,7 @@ figures.show(
     titles=["hole", *candidates],
     columns=3,
     width=200,
-    alt="autumn leaves with a hole and filled; the regression and the mean are blurred in the hole",
+    alt="coloured roof scales with a hole and filled; the regression and the mean are blurred in the hole",
     caption="Blurred in the hole: regression and mean. Sharp: a single fill and the patches.",
 )
 
@@ -993,7 +993,7 @@ figures.show(
     titles=["hole", "mean", f"deviation, up to {float(deviation.max()):.2f}"],
     columns=3,
     width=200,
-    alt="leaves with a hole, the mean of the fills, and a map that is dark but in the hole, brightest in its middle",
+    alt="scales with a hole, the mean of the fills, and a map that is dark but in the hole, brightest in its middle",
     caption="At the border of the hole the surroundings decide; further in, chance does.",
 )
 
@@ -1081,12 +1081,12 @@ figures.show(
     titles=[*(f"patches of {n}×{n}" for n in sizes), "network"],
     columns=4,
     width=200,
-    alt="leaves, filled with the help of small, middle and large patches, and by the network",
+    alt="scales, filled with the help of small, middle and large patches, and by the network",
     caption="The same chain with another denoiser. The network was trained, the patches were not.",
 )
 
 # %% [markdown]
-# The closed form can only *copy*. The network is smaller than what it would need to learn all patches by heart: it has to make do with what they have in common, and its fills may hold leaves that are nowhere in the picture. Its errors are what makes it creative (Kamb & Ganguli, 2025).
+# The closed form can only *copy*. The network is smaller than what it would need to learn all patches by heart: it has to make do with what they have in common, and its fills may hold scales that are nowhere in the picture. Its errors are what makes it creative (Kamb & Ganguli, 2025).
 
 # %% [markdown]
 # ## 8.12 A model that was never told of holes
@@ -1125,7 +1125,7 @@ figures.show(
     titles=["hole", *repainted, "truth"],
     columns=4,
     width=200,
-    alt="leaves with a white square at the right border, filled twice, and whole",
+    alt="scales with a white square at the right border, filled twice, and whole",
     caption="RePaint with a model of this picture, trained on crops that do not touch the hole.",
 )
 
@@ -1137,7 +1137,7 @@ figures.show(
 #
 # Paint over what should disappear, press *Fill*, and see three fills and their mean. The eraser uses the picture's own patches, so that nothing has to be trained: try a picture of your own.
 #
-# *Question:* why does it not use our trained `model`? It knows these leaves well. (Too well: it was trained on everything but *our* hole. Paint another one, and it has seen what was there. That would be no fill, but a memory.)
+# *Question:* why does it not use our trained `model`? It knows these scales well. (Too well: it was trained on everything but *our* hole. Paint another one, and it has seen what was there. That would be no fill, but a memory.)
 
 # %% tags=["demonstration"]
 widgets.eraser(
@@ -1153,7 +1153,7 @@ widgets.eraser(
     mask=hole,
     size=runtime.choose({"quick": 32, "laptop": 96, "gpu": 256}),
     mean=True,
-    alt="autumn leaves with a painted hole, and three fills of it with their mean",
+    alt="coloured roof scales with a painted hole, and three fills of it with their mean",
     caption="Paint over what should disappear, then press Fill.",
 )
 
