@@ -16,11 +16,10 @@ from torch import Tensor, nn
 
 import labkit
 from labkit.diffusion_inpainting.diffusion import WEIGHTINGS, Diffusion, from_chain, to_chain
-from labkit.diffusion_inpainting.masks import brush_masks
+from labkit.diffusion_inpainting.masks import brush_masks, validate_hole
 from labkit.diffusion_inpainting.network import UNet
 from labkit.training import Training, cosine_decay, read, write_atomically
-from labkit.validation import (describe, validate_choice, validate_image, validate_integer, validate_mask,
-                               validate_number)
+from labkit.validation import describe, validate_choice, validate_image, validate_integer, validate_number
 
 FORMAT = "labkit diffusion inpainter, 1"
 COVERED = 0.5           # share of the known pixels that crops without a hole must reach, or else crops with one are used
@@ -167,7 +166,7 @@ def train_inpainter(image: Tensor, mask: Tensor, *, steps: int = 3000, batch_siz
     ----------
     Thesis, sections V.2 and VI.2.2.
     """
-    _validate_hole(image, mask)
+    validate_hole(image, mask)
     return _train(image, mask, task="inpainting", steps=steps, batch_size=batch_size, crop_size=crop_size,
                   learning_rate=learning_rate, weighting=weighting, interval=interval, diffusion=diffusion, thickness=thickness,
                   width=width, average=average, start=start, mixed_precision=mixed_precision, compile=compile,
@@ -238,7 +237,7 @@ def train_unconditional(image: Tensor, mask: Tensor | None = None, *, steps: int
     if mask is None:
         mask = torch.zeros(1, *image.shape[-2:], dtype=torch.bool)
     else:
-        _validate_hole(image, mask)
+        validate_hole(image, mask)
     return _train(image, mask, task="unconditional", steps=steps, **settings)
 
 
@@ -257,7 +256,7 @@ def regress(image: Tensor, mask: Tensor, *, steps: int = 3000, **settings: objec
     -------
     Tensor of the shape, dtype and device of `image`; known pixels are returned as they were, to the bit.
     """
-    _validate_hole(image, mask)
+    validate_hole(image, mask)
     model = _train(image, mask, task="regression", steps=steps, **settings)
     hole = mask.to(image.device)
     known = torch.where(hole, 0, to_chain(image.detach().float()))[None]
@@ -454,14 +453,6 @@ def _statistics(image: Tensor, mask: Tensor) -> dict:
     return {"fingerprint": fingerprint, "height": image.shape[-2], "width": image.shape[-1], "missing": int(mask.sum()),
             "mean": known.mean(1).tolist(), "standard_deviation": known.std(1, correction=0).tolist(),
             "minimum": known.amin(1).tolist(), "maximum": known.amax(1).tolist()}
-
-
-def _validate_hole(image: Tensor, mask: Tensor) -> None:
-    validate_image(image, batch=False)
-    validate_mask(mask, image)
-    missing = int(mask.sum())
-    if missing in (0, mask.numel()):
-        raise ValueError(f"mask marks {'no pixel' if missing == 0 else 'every pixel'} as missing; expected some, not all")
 
 
 def _validated_interval(interval: tuple[int, int] | None, diffusion: Diffusion) -> tuple[int, int] | None:

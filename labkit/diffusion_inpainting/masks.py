@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from labkit import runtime
-from labkit.validation import describe, validate_integer, validate_number
+from labkit.validation import describe, validate_image, validate_integer, validate_mask, validate_number
 
 
 def brush_mask(height: int, width: int, *, strokes: int = 1, segments: int = 6, length: float | None = None,
@@ -112,3 +112,12 @@ def draw_path(points: Tensor, *, height: int, width: int, thickness: float) -> T
         along = (((rows - row) * down + (columns - column) * right) / squared).clamp(0, 1)     # of the nearest point
         painted |= (rows - row - along * down) ** 2 + (columns - column - along * right) ** 2 <= reach
     return painted.unsqueeze(-3)
+
+
+def validate_hole(image: Tensor, mask: Tensor) -> None:
+    """Refuse what is no image (C, H, W) with a mask (1, H, W) of some missing pixels and some known ones."""
+    validate_image(image, batch=False)
+    validate_mask(mask, image)
+    missing = int(mask.sum())
+    if missing in (0, mask.numel()):
+        raise ValueError(f"mask marks {'no pixel' if missing == 0 else 'every pixel'} as missing; expected some, not all")

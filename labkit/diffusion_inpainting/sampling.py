@@ -22,9 +22,9 @@ import torch
 from torch import Tensor
 
 from labkit.diffusion_inpainting.diffusion import Diffusion, from_chain, to_chain
+from labkit.diffusion_inpainting.masks import validate_hole
 from labkit.runtime import progress
-from labkit.validation import (describe, validate_choice, validate_image, validate_integer, validate_mask,
-                               validate_number)
+from labkit.validation import describe, validate_choice, validate_image, validate_integer, validate_number
 
 SAMPLERS = ("ddpm", "ddim")
 DDIM_STEPS = 50         # where nothing is said; ancestral sampling takes all
@@ -209,12 +209,8 @@ def variance_map(samples: Tensor) -> Tensor:
 
 def conditioning(image: Tensor, mask: Tensor, *, samples: int) -> tuple[Tensor, Tensor]:
     """What a denoiser is told, y and M as batches of `samples`; y is zero under the mask whatever the image holds there."""
-    validate_image(image, batch=False)
-    validate_mask(mask, image)
+    validate_hole(image, mask)
     validate_integer(samples, name="samples", minimum=1)
-    missing = int(mask.sum())
-    if missing in (0, mask.numel()):
-        raise ValueError(f"mask marks {'no pixel' if missing == 0 else 'every pixel'} as missing; expected some, not all")
     mask = mask.to(image.device)
     working = image.detach() if image.dtype == torch.float64 else image.detach().float()
     known = torch.where(mask, 0, to_chain(working))

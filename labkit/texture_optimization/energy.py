@@ -20,10 +20,9 @@ from torch import Tensor
 
 from labkit.images import resize
 from labkit.patches import extract_patches, patch_positions, squared_distances
-from labkit.patchmatch.fields import channels_last, vote
 from labkit.pyramids import gaussian_pyramid, level_sizes, upsample
 from labkit.runtime import generator, seed_of
-from labkit.texture_optimization.synthesis import Synthesis, matching, most_levels, random_field, validate_exemplar
+from labkit.texture_optimization.synthesis import Synthesis, matching, most_levels, random_field, validate_exemplar, voted
 from labkit.validation import describe, validate_choice, validate_image, validate_integer, validate_number, validate_size
 
 EXACT_PRODUCTS = 2 ** 31    # multiplications up to which all patches are compared; beyond, PatchMatch
@@ -166,9 +165,7 @@ class _Alternation:
             return self._median(found)
         weights = torch.zeros_like(self.active, dtype=picture.dtype)
         weights[self.active] = 1.0 if self.r == 2 else self._weight(distance)
-        wanted = torch.ones((1, *self.size), dtype=torch.bool, device=picture.device)
-        mean = vote(channels_last(self.exemplar[None]), found, wanted, depth=1, side=self.patch_size, weights=weights[None])
-        mean = mean[0].movedim(-1, 0).contiguous()
+        mean = voted(self.exemplar, found, self.size, patch_size=self.patch_size, weights=weights[0])
         if self.aims is None:
             return mean
         target, alpha = self.aims

@@ -14,11 +14,12 @@ from torch import Tensor
 from labkit.images import resize
 from labkit.metrics import semi_dual_ascent
 from labkit.patches import extract_patches, squared_distances
-from labkit.patchmatch.fields import as_kernel_field, carried_over, channels_last, likelihood, upper_quartile, vote
+from labkit.patchmatch.fields import as_kernel_field, carried_over, channels_last, likelihood, upper_quartile
 from labkit.patchmatch.search import Problem, features
 from labkit.pyramids import gaussian_pyramid, level_sizes, upsample
 from labkit.runtime import seed_of
-from labkit.texture_optimization.synthesis import Synthesis, matching, most_levels, noise, random_field, validate_exemplar
+from labkit.texture_optimization.synthesis import (Synthesis, matching, most_levels, noise, random_field, validate_exemplar,
+                                                   voted)
 from labkit.validation import describe, validate_image, validate_integer, validate_number, validate_size
 
 METRIC = "gradient"         # colour, and the absolute derivatives of the intensity with α = 5
@@ -250,10 +251,7 @@ class _Run:
         return self.vote(found, level, likelihood(self.distance, sigma ** 2))
 
     def vote(self, found: Tensor, level: int, weights: Tensor | None = None) -> Tensor:
-        wanted = torch.ones((1, *self.sizes[level]), dtype=torch.bool, device=found.device)
-        voted = vote(channels_last(self.pyramid[level][None]), found, wanted, depth=1, side=self.patch_size,
-                     weights=None if weights is None else weights[None, None].to(self.pyramid[level]))
-        return voted[0].movedim(-1, 0).contiguous()
+        return voted(self.pyramid[level], found, self.sizes[level], patch_size=self.patch_size, weights=weights)
 
     def record(self, energy: float, picture: Tensor) -> None:
         self.energy[-1].append(energy)

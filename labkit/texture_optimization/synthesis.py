@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 import torch
 from torch import Tensor
 
-from labkit.patchmatch.fields import channels_last, draw
+from labkit.patchmatch.fields import channels_last, draw, vote
 from labkit.patchmatch.search import Problem, features
 from labkit.pyramids import level_sizes
 from labkit.runtime import generator
@@ -62,3 +62,11 @@ def matching(picture: Tensor, exemplar: Tensor, *, patch_size: int, metric: str 
 def random_field(problem: Problem, seed: int) -> Tensor:
     """A match drawn at random for every patch."""
     return draw(problem.valid, tuple(problem.active.shape), k=1, seed=seed).to(problem.image.device)
+
+
+def voted(exemplar: Tensor, found: Tensor, size: tuple[int, int], *, patch_size: int, weights: Tensor | None = None) -> Tensor:
+    """The picture (C, H, W) that a kernels' field makes of an exemplar (C, h, w); weights (H', W') count patches."""
+    wanted = torch.ones((1, *size), dtype=torch.bool, device=found.device)
+    picture = vote(channels_last(exemplar[None]), found, wanted, depth=1, side=patch_size,
+                   weights=None if weights is None else weights[None, None].to(exemplar))
+    return picture[0].movedim(-1, 0).contiguous()

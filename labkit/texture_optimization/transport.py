@@ -12,11 +12,11 @@ from torch import Tensor
 
 from labkit.metrics import semi_dual_ascent
 from labkit.patches import extract_patches, patch_positions, squared_distances
-from labkit.patchmatch.fields import as_kernel_field, carried_over, channels_last, vote
+from labkit.patchmatch.fields import as_kernel_field, carried_over
 from labkit.pyramids import gaussian_pyramid, level_sizes
 from labkit.runtime import generator, seed_of
 from labkit.texture_optimization.gaussian import spot_noise
-from labkit.texture_optimization.synthesis import Synthesis, most_levels, validate_exemplar
+from labkit.texture_optimization.synthesis import Synthesis, most_levels, validate_exemplar, voted
 from labkit.validation import validate_integer, validate_size
 
 BLOCK = 2 ** 22     # distances held at once when all patches are moved
@@ -74,9 +74,9 @@ def transport_texture(exemplar: Tensor, *, size: tuple[int, int] | None = None, 
         if found is not None:
             found, _ = carried_over(found, patch_size=patch_size, size=sizes[level], coarse_size=sizes[level + 1],
                                     exemplar_size=pyramid[level].shape[-2:], coarse_exemplar_size=pyramid[level + 1].shape[-2:])
-            picture = _voted(pyramid[level], found, sizes[level], patch_size)
+            picture = voted(pyramid[level], found, sizes[level], patch_size=patch_size)
         found, cost = _moved(picture, pyramid[level], patch_size, targets, sources, steps, seed_of(seed, level))
-        picture = _voted(pyramid[level], found, sizes[level], patch_size)
+        picture = voted(pyramid[level], found, sizes[level], patch_size=patch_size)
         energy.append([cost])
         if trace:
             frames.append(picture.to(exemplar.dtype))
@@ -96,8 +96,3 @@ def _moved(picture: Tensor, exemplar: Tensor, patch_size: int, targets: int, sou
     nearest = torch.cat([(squared_distances(some, keys) - beta).argmin(1) for some in queries.split(max(1, BLOCK // len(keys)))])
     field = places[chosen[nearest.cpu()]].T.reshape(1, 2, *(side - patch_size + 1 for side in picture.shape[-2:]))
     return as_kernel_field(field.to(picture.device)), float(value)
-
-
-def _voted(exemplar: Tensor, found: Tensor, size: tuple[int, int], patch_size: int) -> Tensor:
-    wanted = torch.ones((1, *size), dtype=torch.bool, device=exemplar.device)
-    return vote(channels_last(exemplar[None]), found, wanted, depth=1, side=patch_size)[0].movedim(-1, 0).contiguous()
