@@ -11,13 +11,14 @@ PIP    := $(BIN)/python -m pip
 # In CI nobody watches: leave out pip's progress.
 QUIET  := $(if $(CI),--quiet,)
 
-.PHONY: help install install-all lab test notebooks data mutants bench clean
+.PHONY: help install install-all lab test lint notebooks data mutants bench clean
 .DEFAULT_GOAL := help
 
 help:
 	@echo "make lab         install what is missing and open the course in JupyterLab"
 	@echo "make install     only install, into the folder $(VENV)"
 	@echo "make test        run every test (what CI runs)"
+	@echo "make lint        look through the source with ruff and mypy (a part of make test)"
 	@echo "make notebooks   make the notebooks from the sources in solutions"
 	@echo "make data        make the pictures in data again"
 	@echo "make mutants     test the checks: change the solutions in every place, see that each change is noticed"
@@ -94,6 +95,12 @@ test: install-all
 	$(call phase,tests,$(BIN)/python -m pytest -q -rs --durations=10 tests)
 	$(call phase,solution notebooks,$(BIN)/python -m pytest -q --nbval-lax --nbval-current-env solutions)
 
+# tests/test_quality.py says which modules mypy must find nothing in, and how much it may find in the others.
+lint: install-all
+	$(BIN)/ruff check
+	$(BIN)/ruff format --check
+	$(BIN)/python -m pytest -q tests/test_quality.py -k mypy
+
 mutants: install-all
 	$(BIN)/python -m tests.mutants
 
@@ -107,5 +114,5 @@ data: install
 	$(BIN)/python -m labkit.textures
 
 clean:
-	rm -rf build dist .pytest_cache .hypothesis *.egg-info
+	rm -rf build dist .pytest_cache .hypothesis .mypy_cache .ruff_cache *.egg-info
 	find . -path ./$(VENV) -prune -o -name __pycache__ -prune -exec rm -rf {} +

@@ -100,9 +100,10 @@ def test_an_installation_takes_the_pictures_and_results_along(wheel):
 
 def test_an_installation_takes_every_module_and_widget_along(wheel):
     names = set(wheel.namelist())
-    files = [path for path in (ROOT / "labkit").rglob("*") if path.suffix in (".py", ".js", ".css", ".html")]
+    files = [path for path in (ROOT / "labkit").rglob("*") if path.suffix in (".py", ".typed", ".js", ".css", ".html")]
     assert {path.relative_to(ROOT).as_posix() for path in files} <= names
     assert not [name for name in names if name.startswith(("tests/", "solutions/", "notebooks/"))]
+    assert "labkit/py.typed" in names       # or others' type checkers would not look at labkit's annotations
 
 
 def test_an_installation_without_the_repository_finds_its_pictures(wheel, tmp_path):
