@@ -25,7 +25,7 @@ import torch
 
 from labkit import checks, patches
 from labkit.checks.answers import Fixture, Request, perform
-from labkit.checks.engine import _difference
+from labkit.checks.compare import difference
 from tests import solutions
 
 TRIES = 60
@@ -418,7 +418,7 @@ def equivalent(chapter: str, exercise: str, mutant: Callable, right: Callable, *
         theirs, mine = perform(kind, right, request), perform(kind, mutant, request)
         if theirs.problem:
             raise RuntimeError(f"the solution of {exercise} failed: {theirs.problem}")
-        if mine.problem or _difference(mine.value, theirs.value, tolerance):
+        if mine.problem or difference(mine.value, theirs.value, tolerance):
             return False
     return True
 

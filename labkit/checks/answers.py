@@ -26,7 +26,7 @@ import traceback
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -34,7 +34,8 @@ from torch import Tensor
 
 from labkit.checks import fixtures
 
-KINDS = ("function", "differentiable", "module", "step", "sampler", "kernel")
+__all__ = ["KINDS", "Fixture", "Kind", "Opaque", "Problem", "Refusal", "Reply", "Request", "copy", "perform", "problem_of",
+           "require_options"]
 
 
 @dataclass(frozen=True)
@@ -64,7 +65,7 @@ class Problem:
 
 @dataclass(frozen=True)
 class Request:
-    """One call. `options` belong to the kind: `cotangent`, `weights`, `inputs`, `repeat`, `grid`, `block`."""
+    """One call. `options` belong to the kind: `KINDS` lists them."""
 
     arguments: tuple = ()
     options: dict[str, Any] = field(default_factory=dict)
@@ -88,12 +89,17 @@ def perform(kind: str, student: Any, request: Request) -> Reply:
     """Call the student's object once, on copies of the arguments, and account for everything that it did.
 
     Any exception of the student's becomes a `Problem`; `KeyboardInterrupt` passes.
+
+    Raises
+    ------
+    ValueError : calls of this kind take no such option, or one is missing.
     """
+    require_options(kind, request.options)
     built: list[Any] = []
     arguments = tuple(_materialise(argument, built) for argument in request.arguments)
     start = time.perf_counter()
     try:
-        value = _PERFORMERS[kind](student, arguments, request.options, built)
+        value = KINDS[kind].perform(student, arguments, request.options, built)
         problem = None
     except Refusal as refusal:
         value, problem = None, Problem("Refusal", str(refusal))
@@ -182,8 +188,40 @@ def _asks_for_cores_in_vain(kernel: Any) -> bool:
     return bool(found) and all(d is not None and d.count_parfors() == 0 for d in found)
 
 
-_PERFORMERS = {"function": _call_function, "differentiable": _call_differentiable, "module": _call_module,
-               "step": _call_step, "sampler": _call_sampler, "kernel": _call_kernel}
+class Kind(NamedTuple):
+    """How an answer of a kind is called, and the options that such a call takes; `required` ones it cannot do without."""
+
+    perform: Callable[[Any, tuple, dict, list], Any]
+    options: tuple[str, ...] = ()
+    required: tuple[str, ...] = ()
+    together: bool = False      # all options or none
+
+
+KINDS = {
+    "function": Kind(_call_function),
+    "differentiable": Kind(_call_differentiable, options=("cotangent",)),
+    "module": Kind(_call_module, options=("weights", "inputs"), required=("weights", "inputs")),
+    "step": Kind(_call_step, options=("repeat",)),
+    "sampler": Kind(_call_sampler),
+    "kernel": Kind(_call_kernel, options=("grid", "block"), together=True),
+}
+
+
+def require_options(kind: str, options: dict[str, Any]) -> None:
+    """Refuse options that a call of this kind does not know, and calls that lack one which they need.
+
+    Raises
+    ------
+    ValueError : names the option, the kind and what it takes.
+    """
+    known = KINDS[kind]
+    takes = f"a call of kind {kind!r} takes {', '.join(known.options) or 'no options'}"
+    for name in options:
+        if name not in known.options:
+            raise ValueError(f"option {name!r} was given; {takes}")
+    for name in known.options if known.together and options else known.required:
+        if name not in options:
+            raise ValueError(f"option {name!r} is missing; {takes}" + (", all or none" if known.together else ""))
 
 
 # --- plain data -----------------------------------------------------------------------------------------------------

@@ -1,9 +1,11 @@
 """The engine of the checks: states properties of an answer, and says which known mistake a wrong one looks like.
 
-    @exercise(points=2, minutes=20, reference=…, mistakes={"not_normalised": Mistake("the window is summed …", …)})
+    @exercise(points=2, minutes=20, reference=_box_filter)
     def box_filter(task):
         with task.property("averages the window, grey and colour", share=1):
             task.compare(task.image(13, 17), 2)
+
+    box_filter.knows({"not_normalised": Mistake("the window is summed …", …)})
 
 makes `box_filter` an `Exercise`: called with a student's function it returns a `Verdict`, and never raises what the
 student's code raised. A grader calls `Exercise.judge` with its own way of calling the answer and a secret seed.
@@ -15,18 +17,21 @@ import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, nullcontext, redirect_stderr
-from dataclasses import dataclass, field
-from typing import Any
+from dataclasses import dataclass, field, replace
+from typing import Any, TypeVar
 
 import numpy as np
 import torch
 from torch import Tensor
 
 from labkit.checks import answers
-from labkit.checks.answers import Opaque, Problem, Reply, Request
+from labkit.checks.answers import Problem, Reply, Request
+from labkit.checks.compare import describe, difference, largest
 from labkit.checks.verdict import Property, Verdict, marked_by_nbgrader, pictures_of
 
-AXES = {3: ("channel", "row", "column"), 2: ("row", "column"), 4: ("image", "channel", "row", "column"), 1: ("entry",)}
+__all__ = ["PUBLIC_SEED", "Exercise", "Failure", "Mistake", "Task", "exercise"]
+
+Made = TypeVar("Made")
 MOST_CALLS_TO_MATCH = 8
 PUBLIC_SEED = 2024
 
@@ -59,7 +64,8 @@ class Exercise:
     ----------
     name, points, minutes : as the notebook states them.
     kind : one of `answers.KINDS`.
-    reference : a right answer of that kind. mistakes : wrong ones, by name.
+    reference : a right answer of that kind. mistakes : wrong ones, by name; `knows` adds them.
+    form : brings the value of a call into the form in which it is compared; `None` compares it as it is.
     withholds : qualified names that would be the answer itself; a grader hides them from the student's code.
     body : what is asked, as a function of a `Task`.
     """
@@ -72,12 +78,32 @@ class Exercise:
     mistakes: dict[str, Mistake]
     withholds: tuple[str, ...]
     body: Callable[[Task], None] = field(repr=False)
+    form: Callable[[Any], Any] | None = None
+
+    def knows(self, mistakes: dict[str, Mistake]) -> None:
+        """Add known mistakes, by name; those that stand first are recognised first.
+
+        Raises
+        ------
+        ValueError : a mistake of that name is known already.
+        """
+        twice = [name for name in mistakes if name in self.mistakes]
+        if twice:
+            raise ValueError(f"{self.name} knows {', '.join(twice)} already; expected new names")
+        self.mistakes.update(mistakes)
 
     def __call__(self, student: Any) -> Verdict:
         """Check an answer here and now, with the public seed."""
         # to nbgrader, a word on stderr is a failure: a right answer may well provoke a warning of torch's
         with redirect_stderr(sys.stdout) if marked_by_nbgrader() else nullcontext():
             return self.judge(lambda request: answers.perform(self.kind, student, request))
+
+    def perform(self, answer: Any, request: Request) -> Reply:
+        """Call an answer of our own, a reference or a variant, and bring its value into the form that is compared."""
+        return self._formed(answers.perform(self.kind, answer, request))
+
+    def _formed(self, reply: Reply) -> Reply:
+        return reply if self.form is None or reply.problem else replace(reply, value=self.form(reply.value))
 
     def judge(self, call: Callable[[Request], Reply], *, seed: int = PUBLIC_SEED) -> Verdict:
         """Check an answer that can only be called.
@@ -88,7 +114,7 @@ class Exercise:
         seed : decides every random input.
         """
         start = time.perf_counter()
-        task = Task(self, call, seed)
+        task = Task(self, lambda request: self._formed(call(request)), seed)
         try:
             self.body(task)
         except _Unsolved:
@@ -120,32 +146,22 @@ class Exercise:
         return name, self.mistakes.get(name)
 
     def _gives(self, variant: Any, record: _Record) -> bool:
-        reply = answers.perform(self.kind, variant, record.request)
+        reply = self.perform(variant, record.request)
         if reply.problem or record.reply.problem:
             both = reply.problem and record.reply.problem
             return bool(both) and reply.problem.kind == record.reply.problem.kind
         # float32 sums of unnormalised values differ more than the values of pictures do
-        slack = 10 * record.tolerance * max(1.0, _largest(record.reply.value))
-        return _difference(record.reply.value, reply.value, slack) is None
+        slack = 10 * record.tolerance * max(1.0, largest(record.reply.value))
+        return difference(record.reply.value, reply.value, slack) is None
 
 
-def _largest(value: Any) -> float:
-    """The largest absolute value in a piece of plain data."""
-    if isinstance(value, dict):
-        value = list(value.values())
-    if isinstance(value, (tuple, list)):
-        return max(map(_largest, value), default=0.0)
-    if isinstance(value, Tensor) and value.numel() and value.is_floating_point():
-        return float(value.nan_to_num().abs().max())
-    return 0.0
-
-
-def exercise(*, points: float, minutes: int, reference: Any, mistakes: dict[str, Mistake], kind: str = "function",
-             withholds: tuple[str, ...] = ()) -> Callable[[Callable[[Task], None]], Exercise]:
+def exercise(*, points: float, minutes: int, reference: Any, mistakes: dict[str, Mistake] | None = None, kind: str = "function",
+             withholds: tuple[str, ...] = (),
+             form: Callable[[Any], Any] | None = None) -> Callable[[Callable[[Task], None]], Exercise]:
     """Make an `Exercise` of a function that states its properties; the function's name names the exercise."""
     if kind not in answers.KINDS:
         raise ValueError(f"kind is {kind!r}; expected one of {', '.join(answers.KINDS)}")
-    return lambda body: Exercise(body.__name__, points, minutes, kind, reference, mistakes, withholds, body)
+    return lambda body: Exercise(body.__name__, points, minutes, kind, reference, dict(mistakes or {}), withholds, body, form)
 
 
 def _earned_share(properties: list[Property]) -> float:
@@ -217,31 +233,34 @@ class Task:
         """Call the answer and compare it with the reference (or with `expected`), up to an absolute `tolerance`.
 
         Also asks that the arguments are left alone, and that the type, shape and dtype are right.
-        Returns the answer's value.
+        `options` belong to the kind of answer. Returns the answer's value.
+
+        Raises
+        ------
+        ValueError : calls of this kind take no such option, or one is missing.
         """
-        request = Request(arguments, options)
+        request = self._request(arguments, options)
         if expected is None:
-            reply = answers.perform(self.exercise.kind, self.exercise.reference, request)
+            reply = self.exercise.perform(self.exercise.reference, request)
             if reply.problem:
                 raise RuntimeError(f"the reference of {self.exercise.name} failed: {reply.problem}")
             expected = reply.value
         reply = self._ask(request)
-        difference = _difference(reply.value, expected, tolerance)
-        self.records.append(_Record(request, reply, tolerance, difference is None))
+        found = difference(reply.value, expected, tolerance)
+        self.records.append(_Record(request, reply, tolerance, found is None))
         self._require_untouched(request, reply)
-        if difference:
-            kind, sentence, wanted, got = difference
-            self._fail(Failure(kind, f"Called with {_describe_call(arguments)}: {sentence}", request, wanted, got))
+        if found:
+            self._fail(Failure(found.kind, f"Called with {_describe_call(arguments)}: {found.sentence}", request, found.expected, found.obtained))
         return reply.value
 
     def call(self, *arguments: Any, shape: tuple[int, ...], **options: Any) -> Tensor:
         """Call the answer for a property that needs no reference; its value has to be a finite tensor of that shape."""
-        request = Request(arguments, options)
+        request = self._request(arguments, options)
         reply = self._ask(request)
         self._require_untouched(request, reply)
         value = reply.value
         if not isinstance(value, Tensor) or tuple(value.shape) != tuple(shape) or not torch.isfinite(value).all():
-            self._fail(Failure("wrong_type", f"Called with {_describe_call(arguments)}: it returned {_describe(value)}; "
+            self._fail(Failure("wrong_type", f"Called with {_describe_call(arguments)}: it returned {describe(value)}; "
                                f"expected a tensor of shape {tuple(shape)} of finite values.", request))
         return value
 
@@ -274,7 +293,24 @@ class Task:
         """A whole number from `low` to `high`, both included."""
         return int(torch.randint(low, high + 1, (), generator=self.generator))
 
+    def draw_until(self, make: Callable[[], Made], accept: Callable[[Made], bool], tries: int = 200) -> Made:
+        """Inputs that serve: draws `make()` until `accept` holds of what it made.
+
+        Raises
+        ------
+        RuntimeError : nothing was accepted in so many tries.
+        """
+        for _ in range(tries):
+            made = make()
+            if accept(made):
+                return made
+        raise RuntimeError(f"{self.exercise.name}: none of {tries} drawn inputs was accepted; expected one that is")
+
     # --- the engine's own -------------------------------------------------------------------------------------------
+
+    def _request(self, arguments: tuple, options: dict[str, Any]) -> Request:
+        answers.require_options(self.exercise.kind, options)
+        return Request(arguments, options)
 
     def _ask(self, request: Request) -> Reply:
         self._last_request = request
@@ -290,7 +326,7 @@ class Task:
         if self.exercise.kind == "kernel":
             return
         for number, (given, after) in enumerate(zip(request.arguments, reply.arguments), start=1):
-            if isinstance(given, (Tensor, np.ndarray)) and _difference(after, given, 0.0) is not None:
+            if isinstance(given, (Tensor, np.ndarray)) and difference(after, given, 0.0) is not None:
                 self._fail(Failure("writes_into_input", f"Called with {_describe_call(request.arguments)}: it wrote into "
                                    f"its argument number {number}. Make a new tensor (or .clone()) instead of assigning "
                                    "into the one that was given: the caller still needs it.", request))
@@ -300,147 +336,10 @@ class Task:
         raise _Failed
 
 
-# --- comparing ------------------------------------------------------------------------------------------------------
-
-def _difference(obtained: Any, expected: Any, tolerance: float) -> tuple[str, str, Any, Any] | None:
-    """`None` where two pieces of plain data agree, else what kind of difference, in words, and the two pieces."""
-    if isinstance(expected, dict):
-        if not isinstance(obtained, dict):
-            return "wrong_type", f"it returned {_describe(obtained)}; expected {_describe(expected)}.", None, None
-        for key, value in expected.items():
-            found = _difference(obtained.get(key), value, tolerance)
-            if found:
-                return found[0], f"its {key}: {found[1]}", found[2], found[3]
-        return None
-    if isinstance(expected, (tuple, list)):
-        if not isinstance(obtained, (tuple, list)) or len(obtained) != len(expected):
-            kind = "returns_nothing" if obtained is None else "wrong_type"
-            return kind, f"it returned {_describe(obtained)}; expected {_values(len(expected))}.", None, None
-        for number, (mine, theirs) in enumerate(zip(obtained, expected), start=1):
-            found = _difference(mine, theirs, tolerance)
-            if found:
-                return found[0], f"number {number} of {len(expected)}: {found[1]}", found[2], found[3]
-        return None
-    if isinstance(expected, (Tensor, np.ndarray)):
-        return _tensor_difference(obtained, expected, tolerance)
-    if obtained is None and expected is not None:
-        return "returns_nothing", "it returned nothing (None): is the last line a `return`?", None, None
-    number = obtained
-    if isinstance(expected, (bool, str)) or expected is None:
-        same = type(obtained) is type(expected) and obtained == expected
-    else:
-        number = obtained.item() if isinstance(obtained, Tensor) and obtained.numel() == 1 else obtained
-        same = isinstance(number, (int, float, np.number)) and bool(abs(number - expected) <= tolerance)
-    shown = number if isinstance(expected, (int, float)) and isinstance(obtained, Tensor) and obtained.numel() == 1 else obtained
-    return None if same else ("wrong_values", f"it returned {_describe(shown)}; expected {_describe(expected)}.",
-                              expected, obtained)
-
-
-def _tensor_difference(obtained: Any, expected: Tensor | np.ndarray, tolerance: float) -> tuple[str, str, Any, Any] | None:
-    if obtained is None:
-        return "returns_nothing", "it returned nothing (None): is the last line a `return`?", None, None
-    if isinstance(expected, np.ndarray) and isinstance(obtained, np.ndarray):
-        obtained, expected = torch.from_numpy(obtained), torch.from_numpy(expected)
-    if not (isinstance(obtained, Tensor) and isinstance(expected, Tensor)):
-        return "wrong_type", f"it returned {_describe(obtained)}; expected {_describe(expected)}.", None, None
-    if obtained.shape != expected.shape:
-        return "wrong_shape", (f"it returned a tensor of shape {tuple(obtained.shape)}; expected {tuple(expected.shape)}"
-                               f"{_shape_remark(obtained, expected)}."), expected, obtained
-    if obtained.dtype != expected.dtype:
-        of_input = ", that of the input" if expected.is_floating_point() else ""
-        return "wrong_dtype", (f"it returned dtype {_dtype(obtained)}; expected {_dtype(expected)}{of_input}."), \
-            expected, obtained
-    if expected.numel() == 0:
-        return None
-    finite, wanted = torch.isfinite(obtained), torch.isfinite(expected)
-    if finite.all() and not wanted.all():   # only a known mistake, compared with the answer, is expected to give NaN
-        return "wrong_values", "its values are finite where NaN was expected.", expected, obtained
-    if not torch.equal(finite, wanted):
-        first = tuple(int(i) for i in (finite != wanted).nonzero()[0])
-        return "not_finite", (f"{int((~finite).sum())} of {obtained.numel()} values are NaN or infinite, the first at "
-                              f"{_place(first)}. A division by zero, a logarithm, the root of a negative number or an exponential "
-                              "too large makes those."), \
-            expected, obtained
-    gap = torch.where(finite, (obtained.double() - expected.double()).abs(), 0)
-    if float(gap.max()) <= tolerance:
-        return None
-    where = tuple(int(i) for i in np.unravel_index(int(gap.argmax()), tuple(gap.shape)))
-    if expected.dtype == torch.float64 and float(gap.max()) < 1e-5 * max(1.0, float(expected[finite].abs().max())):
-        return "wrong_values", (f"it is right to about six digits only (the largest difference is {float(gap.max()):.2g}), although "
-                                "the input is float64: something on the way was computed in float32."), expected, obtained
-    return "wrong_values", (f"{_pattern(obtained, expected, tolerance)}the largest difference is {float(gap.max()):.3g}, at "
-                            f"{_place(where)}: expected {float(expected[where]):.4f}, yours {float(obtained[where]):.4f}."), \
-        expected, obtained
-
-
-def _pattern(obtained: Tensor, expected: Tensor, tolerance: float) -> str:
-    """What the wrong values have in common, when it is something that can be said in a sentence."""
-    mine, theirs = obtained.double(), expected.double()
-    loose = 10 * max(tolerance, 1e-6)
-    if not mine.any():
-        return "every value is 0; "
-    offset = mine - theirs
-    if float(offset.max() - offset.min()) <= loose:
-        return f"every value is off by {float(offset.mean()):.4g}; "
-    if float(theirs.abs().min()) > 1e-3:
-        ratio = mine / theirs
-        if float(ratio.max() - ratio.min()) <= loose * max(1.0, float(ratio.abs().max())):
-            return f"every value is {float(ratio.mean()):.4g} times what it should be; "
-    if mine.ndim >= 2 and min(mine.shape[-2:]) > 2:
-        if mine.shape[-2] == mine.shape[-1] and float((mine.transpose(-1, -2) - theirs).abs().max()) <= loose:
-            return "it is the right result with rows and columns exchanged; "
-        for axis, moved in ((-2, "row"), (-1, "column")):
-            for step in (1, -1):
-                shifted = mine.roll(step, axis).narrow(axis, 1, mine.shape[axis] - 2)
-                if float((shifted - theirs.narrow(axis, 1, mine.shape[axis] - 2)).abs().max()) <= loose:
-                    return f"it is the right result moved by one {moved}; "
-        wrong = ((mine - theirs).abs() > loose).reshape(-1, *mine.shape[-2:]).any(0)
-        rows, columns = torch.meshgrid(*(torch.arange(side) for side in wrong.shape), indexing="ij")
-        depth = torch.stack([rows, columns, wrong.shape[0] - 1 - rows, wrong.shape[1] - 1 - columns]).amin(0)
-        deepest = int(depth[wrong].max()) + 1 if wrong.any() else 0
-        if mine.ndim >= 3 and 0 < 4 * deepest <= min(wrong.shape):
-            return f"it is right except within {deepest} pixel{'s' if deepest > 1 else ''} of the border; "
-    return ""
-
-
-def _shape_remark(obtained: Tensor, expected: Tensor) -> str:
-    if sorted(obtained.shape) == sorted(expected.shape):
-        return ": the same sizes in another order"
-    if expected.is_floating_point() and obtained.ndim == expected.ndim - 1 and tuple(obtained.shape) == tuple(expected.shape[1:]):
-        return ": the channels have been summed or dropped"
-    if obtained.ndim == expected.ndim and obtained.ndim >= 2:
-        lost = [e - o for o, e in zip(obtained.shape[-2:], expected.shape[-2:])]
-        if all(n > 0 for n in lost):
-            return f": {lost[0]} rows and {lost[1]} columns are missing; was a border not padded?"
-    return ""
-
-
 # --- words ----------------------------------------------------------------------------------------------------------
 
 def _describe_call(arguments: tuple) -> str:
-    return ", ".join(_describe(a) for a in arguments) or "no arguments"
-
-
-def _describe(value: Any) -> str:
-    if isinstance(value, Tensor):
-        return f"{'an' if _dtype(value).startswith('int') else 'a'} {_dtype(value)} tensor {tuple(value.shape)}"
-    if isinstance(value, np.ndarray):
-        return f"a NumPy array {value.shape}"
-    if isinstance(value, answers.Fixture):
-        return value.name.replace("_", " ")
-    if isinstance(value, Opaque):
-        return value.description
-    if isinstance(value, (tuple, list)) and 0 < len(value) <= 4 and all(isinstance(v, (int, float)) for v in value):
-        return f"({', '.join(map(_describe, value))})"
-    if isinstance(value, (tuple, list)):
-        return _values(len(value))
-    if isinstance(value, dict):
-        return "values named " + ", ".join(map(str, value))
-    return "nothing (None)" if value is None else f"{value:.6g}" if isinstance(value, float) else repr(value)
-
-
-def _values(number: int) -> str:
-    return f"{number} value{'' if number == 1 else 's'}"
+    return ", ".join(describe(a) for a in arguments) or "no arguments"
 
 
 def _describe_problem(problem: Problem, request: Request) -> str:
@@ -451,12 +350,3 @@ def _describe_problem(problem: Problem, request: Request) -> str:
     if problem.kind in answers.SAID_OF_A_CALL:
         return f"{call}{problem.message}{where}."
     return f"{call}it stopped with {problem.kind}{where}. Python says: {problem.message or 'nothing more'}"
-
-
-def _dtype(value: Tensor) -> str:
-    return str(value.dtype).removeprefix("torch.")
-
-
-def _place(where: tuple[int, ...]) -> str:
-    axes = AXES.get(len(where))
-    return "(" + ", ".join(f"{axis} {i}" for axis, i in zip(axes, where)) + ")" if axes else str(where)

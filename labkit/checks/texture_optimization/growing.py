@@ -9,7 +9,7 @@ from __future__ import annotations
 import functools
 import math
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -18,9 +18,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from labkit import patches
-from labkit.checks.answers import Reply, Request
-from labkit.checks.engine import PUBLIC_SEED, Exercise, Mistake, Task, exercise
-from labkit.checks.verdict import Verdict
+from labkit.checks.engine import Exercise, Mistake, Task, exercise
 
 Position = tuple[int, int]
 Pick = Callable[[list[Position], Tensor, float], Position]
@@ -34,22 +32,9 @@ def _with(right: Callable, **options) -> Callable:
     return lambda *arguments: right(*arguments, **options)
 
 
-@dataclass(frozen=True)
-class _Read(Exercise):
-    """An exercise whose answers may come in another form: `form` brings what they return into the one compared."""
-
-    form: Callable[[Any], Any]
-
-    def judge(self, call: Callable[[Request], Reply], *, seed: int = PUBLIC_SEED) -> Verdict:
-        def read(request: Request) -> Reply:
-            reply = call(request)
-            return replace(reply, value=self.form(reply.value))
-        return super().judge(read, seed=seed)
-
-
 def reads(form: Callable[[Any], Any]) -> Callable[[Exercise], Exercise]:
     """Above `@exercise`: every value that an answer returns goes through `form` before it is compared."""
-    return lambda made: _Read(**vars(made), form=form)
+    return lambda made: replace(made, form=form)
 
 
 # --- 1 · One pixel --------------------------------------------------------------------------------------------------
