@@ -106,9 +106,6 @@ mutants: install-all
 
 bench: install-all
 	$(BIN)/labkit bench
-	$(BIN)/labkit bench patchmatch
-	$(BIN)/labkit bench texture_optimization
-	$(BIN)/labkit bench diffusion_inpainting
 
 data: install
 	$(BIN)/python -m labkit.textures

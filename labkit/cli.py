@@ -74,18 +74,19 @@ def doctor() -> None:
 
 
 @app.command()
-def results(number: Annotated[str, typer.Argument(help="the chapter's number, such as 01")],
+def results(number: Annotated[str, typer.Argument(help="the chapter's number or topic, such as 01")],
             profile: Profile = None) -> None:
     """Compute a chapter's stored results anew (minutes to hours) and store them in docs/results."""
     import datetime
     import time
 
-    from labkit import doctor, runtime
+    from labkit import chapters, doctor, runtime
     from labkit import results as chapter_results
 
     _choose(profile)
     try:
         start = time.monotonic()
+        number = chapters.find(number).number
         content = chapter_results.compute(number)
     except ValueError as error:
         _stop(str(error))
@@ -99,7 +100,7 @@ def results(number: Annotated[str, typer.Argument(help="the chapter's number, su
 
 
 @app.command()
-def bench(chapter: Annotated[str, typer.Argument(help="whose functions to measure")] = "filtering",
+def bench(chapter: Annotated[str | None, typer.Argument(help="whose functions to measure: number or topic; else those of all")] = None,
           save: Annotated[Path | None, typer.Option(help="also store the numbers in this JSON file")] = None) -> None:
     """Measure labkit beside other packages: time, agreement, memory. Takes minutes, on an otherwise idle machine."""
     import datetime
@@ -107,9 +108,9 @@ def bench(chapter: Annotated[str, typer.Argument(help="whose functions to measur
 
     root = _course()
     folder = root / "tests" / "benchmarks"
-    names = sorted(path.stem for path in (*folder.glob(f"{chapter}.py"), *folder.glob(f"{chapter}_*.py")))
+    names = _benchmarks(folder, chapter)
     if not names:
-        _stop(f"there are no benchmarks called {chapter} in {folder}; they are part of labkit's repository")
+        _stop(f"there are no benchmarks{f' called {chapter}' if chapter else ''} in {folder}; they are part of labkit's repository")
     from labkit import doctor
 
     sys.path.insert(0, str(root))
@@ -198,6 +199,19 @@ def _course() -> Path:
         return notebooks.find_root()
     except notebooks.NotebookError as error:
         _stop(str(error))
+
+
+def _benchmarks(folder: Path, chapter: str | None) -> list[str]:
+    """The names of the benchmarks in a folder: of one chapter, of something else that is measured there, or of all chapters."""
+    from labkit import chapters
+
+    topics = [row.topic for row in chapters.CHAPTERS]
+    if chapter is not None:
+        try:
+            topics = [chapters.find(chapter).topic]
+        except ValueError:      # grading is measured too
+            topics = [chapter]
+    return [path.stem for topic in topics for path in sorted((*folder.glob(f"{topic}.py"), *folder.glob(f"{topic}_*.py")))]
 
 
 def _choose(profile: str | None) -> None:

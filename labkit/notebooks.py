@@ -32,7 +32,8 @@ import yaml
 from nbclient import NotebookClient
 from nbformat import NotebookNode
 
-import labkit
+import labkit.chapters
+import labkit.checks
 
 HEADER = ("title", "minutes", "needs", "summary")
 KERNEL = {"kernelspec": {"display_name": "Python 3", "language": "python", "name": "python3"},
@@ -53,8 +54,12 @@ class Chapter:
     name: str       # "01_filtering"
 
     @property
+    def number(self) -> str:
+        return labkit.chapters.split(self.name)[0]
+
+    @property
     def topic(self) -> str:
-        return self.name.split("_", 1)[1]
+        return labkit.chapters.split(self.name)[1]
 
     @property
     def source(self) -> Path:
@@ -95,8 +100,8 @@ def find_root(start: Path | None = None) -> Path:
 
 
 def chapters(root: Path) -> list[Chapter]:
-    """The chapters that have a source, in their order."""
-    found = [Chapter(root, folder.name) for folder in sorted((root / "solutions").glob("[0-9][0-9]_*"))]
+    """The chapters of the course's table that have a source, in their order."""
+    found = [Chapter(root, row.name) for row in labkit.chapters.CHAPTERS]
     return [chapter for chapter in found if chapter.source.is_file()]
 
 
@@ -323,11 +328,11 @@ def index(root: Path) -> NotebookNode:
         points = [cell.metadata.nbgrader.points for cell in notebook.cells
                   if cell.metadata.get("nbgrader", {}).get("grade")]
         place = f"{chapter.name}/{chapter.name}.ipynb"
-        rows.append([f"[{int(chapter.name[:2])} · {header.title}]({place})", header.summary, _duration(header.minutes),
+        rows.append([f"[{int(chapter.number)} · {header.title}]({place})", header.summary, _duration(header.minutes),
                      f"{len(points)} for {sum(points):g} points", header.needs, f"[look](../solutions/{place})"])
     head = ["chapter", "what it is about", "time", "exercises", "needs", "solutions"]
     table = "\n".join(f"| {' | '.join(row)} |" for row in [head, ["---"] * len(head), *rows])
-    there = {int(chapter.name[:2]) for chapter in chapters(root)}
+    there = {int(chapter.number) for chapter in chapters(root)}
     missing = [str(number) for number in range(1, max(there) + 1) if number not in there]
     if missing:
         table += f"\n\n*Chapter{'s' if len(missing) > 1 else ''} {', '.join(missing)} will follow; no chapter needs a later one.*"

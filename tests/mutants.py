@@ -23,7 +23,7 @@ from dataclasses import dataclass
 
 import torch
 
-from labkit import checks, patches
+from labkit import chapters, checks, patches
 from labkit.checks.answers import Fixture, Request, perform
 from labkit.checks.compare import difference
 from tests import solutions
@@ -496,14 +496,14 @@ def run(chapter: str, *, sample: int | None = None, seed: int = 0) -> list[Score
 
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("chapters", nargs="*", default=list(checks.CHAPTERS))
+    parser.add_argument("chapters", nargs="*", metavar="CHAPTER", help="number or topic; else all")
     parser.add_argument("--sample", type=int, default=None, help="so many mutants per exercise instead of all")
     parser.add_argument("--seed", type=int, default=0)
     arguments = parser.parse_args()
     if not torch.cuda.is_available():
         os.environ.setdefault("NUMBA_ENABLE_CUDASIM", "1")     # before a chapter imports numba
     worst = 1.0
-    for chapter in arguments.chapters:
+    for chapter in [chapters.find(key).topic for key in arguments.chapters] or [chapter.topic for chapter in chapters.CHAPTERS]:
         scores = run(chapter, sample=arguments.sample, seed=arguments.seed)
         for each in scores:
             print(each)

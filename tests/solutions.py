@@ -7,9 +7,9 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
+from labkit import chapters
+
 ROOT = Path(__file__).resolve().parent.parent
-CHAPTERS = {"filtering": "01_filtering", "patchmatch": "02_patchmatch", "texture_optimization": "03_texture_optimization",
-            "diffusion_inpainting": "08_diffusion_inpainting"}
 
 
 @cache
@@ -17,7 +17,7 @@ def cells(chapter: str) -> tuple:
     """The cells of a chapter's source."""
     import jupytext
 
-    name = CHAPTERS[chapter]
+    name = chapters.find(chapter).name
     return tuple(jupytext.read(ROOT / "solutions" / name / f"{name}.py").cells)
 
 

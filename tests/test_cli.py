@@ -12,7 +12,7 @@ import nbformat
 import pytest
 from typer.testing import CliRunner
 
-from labkit import checks, doctor, results
+from labkit import checks, cli, doctor, results
 from labkit.cli import app
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -195,6 +195,15 @@ def test_bench_prints_tables_and_where_they_come_from(tmp_path):
     stored = json.loads((tmp_path / "numbers.json").read_text(encoding="utf-8"))
     assert stored["tables"] == {"toy_speed.rows": [{"task": "box", "ms": 1.25, "agreement": "inf"}]}
     assert stored["machine"] == doctor.machine() and f"numba {stored['versions']['numba']}" in said.stdout
+
+
+def test_bench_measures_the_chapters_in_their_order_or_the_one_that_is_named_by_number_or_topic(tmp_path):
+    for name in ("patchmatch", "filtering_nonlocal", "filtering_local", "grading", "timing", "filterings"):
+        (tmp_path / f"{name}.py").touch()
+    assert cli._benchmarks(tmp_path, None) == ["filtering_local", "filtering_nonlocal", "patchmatch"]
+    assert cli._benchmarks(tmp_path, "01") == cli._benchmarks(tmp_path, "filtering") == ["filtering_local", "filtering_nonlocal"]
+    assert cli._benchmarks(tmp_path, "grading") == ["grading"]
+    assert cli._benchmarks(tmp_path, "03") == cli._benchmarks(tmp_path, "singing") == []
 
 
 def test_bench_of_something_unknown_says_so(tmp_path):

@@ -15,7 +15,8 @@ import torch
 from numba import cuda
 from torch import Tensor
 
-from labkit import checks
+from labkit import chapters
+from labkit.chapters import Chapter
 from labkit.checks.answers import Fixture
 from labkit.checks.engine import Mistake, Task, exercise
 from labkit.grading import extract, marks, unit
@@ -23,7 +24,8 @@ from labkit.grading.collect import File, Submission
 from labkit.grading.isolation import Limits
 from tests import grading_submissions as made
 
-CHAPTER = "02_made_up"
+ROW = Chapter("99", "made_up", "Made up")
+CHAPTER = ROW.name
 
 
 # --- the chapter's checks -------------------------------------------------------------------------------------------
@@ -155,7 +157,7 @@ def notebook(**answers: str) -> dict:
                             locked=True, points=asked.points))
     cells.append(marked({"cell_type": "markdown", "source": answers.get(QUESTION, "Your answer.")}, QUESTION, solution=True, grade=True,
                         locked=False, points=3))
-    return {"cells": cells, "metadata": {"labkit": {"title": "Made up"}}, "nbformat": 4, "nbformat_minor": 5}
+    return {"cells": cells, "metadata": {}, "nbformat": 4, "nbformat_minor": 5}
 
 
 def solved(**changes: str) -> dict:
@@ -174,7 +176,7 @@ def course(tmp_path_factory):
         setattr(module, asked.name, asked)
     with pytest.MonkeyPatch.context() as patch:
         patch.setitem(sys.modules, module.__name__, module)
-        patch.setattr(checks, "CHAPTERS", (*checks.CHAPTERS, "made_up"))
+        patch.setattr(chapters, "CHAPTERS", (*chapters.CHAPTERS, ROW))
         yield folder
 
 

@@ -1,6 +1,6 @@
 """Checks that teach: `from labkit.checks import filtering as check`, then `check.box_filter(box_filter)`.
 
-One module per chapter, and the engine they share. A check calls the answer it is given, compares what comes back with
+One folder per chapter, and the engine they share. A check calls the answer it is given, compares what comes back with
 a reference on fresh inputs, and when they differ says which known mistake the answer looks like.
 """
 
@@ -8,19 +8,21 @@ from __future__ import annotations
 
 import importlib
 
+from labkit import chapters
 from labkit.checks.engine import Exercise
 
-CHAPTERS = ("filtering", "patchmatch", "texture_optimization", "diffusion_inpainting")
+__all__ = ["exercises"]
 
 
-def exercises(chapter: str) -> dict[str, Exercise]:
+def exercises(topic: str) -> dict[str, Exercise]:
     """The exercises of a chapter, by name, in the order in which the notebook asks them.
 
     Raises
     ------
-    ValueError : no chapter has that name.
+    ValueError : no chapter has that topic.
     """
-    if chapter not in CHAPTERS:
-        raise ValueError(f"chapter is {chapter!r}; expected one of {', '.join(map(repr, CHAPTERS))}")
-    module = importlib.import_module(f"labkit.checks.{chapter}")
+    topics = [chapter.topic for chapter in chapters.CHAPTERS]
+    if topic not in topics:
+        raise ValueError(f"topic is {topic!r}; expected one of {', '.join(map(repr, topics))}")
+    module = importlib.import_module(f"labkit.checks.{topic}")
     return {name: value for name, value in vars(module).items() if isinstance(value, Exercise)}

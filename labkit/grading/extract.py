@@ -29,7 +29,7 @@ from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
 
-from labkit import checks
+from labkit import chapters, checks
 from labkit.checks.engine import Exercise
 from labkit.grading.collect import MOST_NOTEBOOK_BYTES
 from labkit.grading.isolation import Cell
@@ -78,11 +78,11 @@ class Assignment:
 
     @property
     def topic(self) -> str:
-        return self.name.split("_", 1)[1]
+        return chapters.split(self.name)[1]
 
     @property
     def number(self) -> str:
-        return self.name.split("_", 1)[0]
+        return chapters.split(self.name)[0]
 
     @property
     def exercises(self) -> dict[str, Exercise]:
@@ -149,15 +149,14 @@ class _Cell:
 # --- the course's side ----------------------------------------------------------------------------------------------
 
 def assignments(course: Path) -> list[Assignment]:
-    """The released chapters of a course that have checks, in their order.
+    """The released chapters of a course, in their order.
 
     Raises
     ------
     ValueError : the folder holds none.
     """
-    paths = sorted((Path(course) / "notebooks").glob("[0-9][0-9]_*/*.ipynb"))
-    found = [_assignment(path, path.stat().st_mtime_ns) for path in paths       # read again when they have changed
-             if path.stem == path.parent.name and path.stem.split("_", 1)[1] in checks.CHAPTERS]
+    paths = [Path(course) / "notebooks" / chapter.name / f"{chapter.name}.ipynb" for chapter in chapters.CHAPTERS]
+    found = [_assignment(path, path.stat().st_mtime_ns) for path in paths if path.is_file()]    # read again when they have changed
     if not found:
         raise ValueError(f"{course} holds no released chapter; expected notebooks/01_filtering/01_filtering.ipynb and its like")
     return found
@@ -165,9 +164,9 @@ def assignments(course: Path) -> list[Assignment]:
 
 @lru_cache(maxsize=32)
 def _assignment(path: Path, changed: int) -> Assignment:
-    raw, metadata = read_notebook(path)
-    name = path.stem
-    exercises = checks.exercises(name.split("_", 1)[1])
+    raw, _ = read_notebook(path)
+    chapter = chapters.find(path.stem)
+    exercises = checks.exercises(chapter.topic)
     stubs, given, setup, demonstrations, questions, hints = {}, set(), set(), set(), {}, {}
     markdown = ""
     for cell in raw:
@@ -186,10 +185,7 @@ def _assignment(path: Path, changed: int) -> Assignment:
             demonstrations.add(source)
         elif re.search(r"^(?:import|from)\s", source, re.MULTILINE):
             setup.add(source)
-    entry = metadata.get("labkit")
-    title = entry.get("title") if isinstance(entry, dict) else None
-    return Assignment(name, str(title or name.split("_", 1)[1].replace("_", " ").capitalize()), stubs, frozenset(given),
-                      frozenset(setup), frozenset(demonstrations), questions, hints)
+    return Assignment(chapter.name, chapter.title, stubs, frozenset(given), frozenset(setup), frozenset(demonstrations), questions, hints)
 
 
 def _hints(markdown: str) -> dict[int, tuple[str, str]]:

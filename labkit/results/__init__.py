@@ -9,11 +9,12 @@ from __future__ import annotations
 import importlib
 import json
 from pathlib import Path
+from types import ModuleType
 
-from labkit import figures
+from labkit import chapters, figures
 from labkit.figures import Figure
 
-CHAPTERS = {"01": "filtering", "02": "patchmatch", "03": "texture_optimization", "08": "diffusion_inpainting"}
+__all__ = ["compute", "folder", "gallery", "live", "show", "stored"]
 
 
 def folder() -> Path:
@@ -30,7 +31,7 @@ def compute(number: str) -> dict:
 
     Parameters
     ----------
-    number : the chapter's number, `"01"`.
+    number : the chapter's number, `"01"`; its topic, `"filtering"`, will do too.
 
     Returns
     -------
@@ -38,7 +39,7 @@ def compute(number: str) -> dict:
 
     Raises
     ------
-    ValueError : no chapter of that number has results.
+    ValueError : there is no such chapter.
     """
     return _module(number).compute()
 
@@ -50,10 +51,10 @@ def stored(number: str) -> dict:
     ------
     FileNotFoundError : nothing is stored; the message says which command stores it.
     """
-    _module(number)
-    path = folder() / f"{number}.json"
+    chapter = chapters.find(number)
+    path = folder() / f"{chapter.number}.json"
     if not path.is_file():
-        raise FileNotFoundError(f"{path} does not exist; `labkit results {number}` computes it")
+        raise FileNotFoundError(f"{path} does not exist; `labkit results {chapter.number}` computes it")
     return json.loads(path.read_text(encoding="utf-8"))
 
 
@@ -83,7 +84,5 @@ def gallery(number: str, *, size: int) -> Figure:
     return module.gallery(size=size)
 
 
-def _module(number: str):
-    if number not in CHAPTERS:
-        raise ValueError(f"number is {number!r}; expected one of {', '.join(map(repr, CHAPTERS))}")
-    return importlib.import_module(f"labkit.results.{CHAPTERS[number]}")
+def _module(number: str) -> ModuleType:
+    return importlib.import_module(f"labkit.results.{chapters.find(number).topic}")
