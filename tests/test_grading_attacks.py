@@ -298,7 +298,7 @@ return image"""))
 
 @attack
 def imports_the_checks() -> Attack:
-    return Attack(box("from labkit.checks.filtering import _box\nreturn _box(image, radius)"))
+    return Attack(box("from labkit.checks.filtering.linear import _box_filter\nreturn _box_filter(image, radius)"))
 
 
 @attack
