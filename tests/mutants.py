@@ -4,7 +4,7 @@
 
 Every solution is changed in one place at a time: an operator, a constant, a comparison, a sign, a term or a method call
 dropped, a flag turned. A mutant that the check accepts counts as *equivalent* only if it agrees with the solution on
-many inputs of a wider kind than the check's own (`INPUTS`), to the tolerance named there; every other one is a hole in the check.
+many inputs of a wider kind than the check's own (`tests/inputs`), to 1e-9; every other one is a hole in the check.
 """
 
 from __future__ import annotations
@@ -23,17 +23,19 @@ from dataclasses import dataclass
 
 import torch
 
-from labkit import chapters, checks, patches
-from labkit.checks.answers import Fixture, Request, perform
+from labkit import chapters, checks
+from labkit.checks.answers import Request, perform
 from labkit.checks.compare import difference
-from tests import solutions
+from tests import inputs, solutions
+from tests.inputs.patchmatch import distances as _distances  # noqa: F401
 
 TRIES = 60
 SECONDS = 30
 
 _SWAPS = {ast.Add: (ast.Sub,), ast.Sub: (ast.Add,), ast.Mult: (ast.Div, ast.Add), ast.Div: (ast.Mult,), ast.Pow: (ast.Mult,),
           ast.FloorDiv: (ast.Mult,), ast.Mod: (ast.Mult,), ast.MatMult: ()}
-_COMPARISONS = {ast.Lt: (ast.LtE, ast.Gt), ast.LtE: (ast.Lt,), ast.Gt: (ast.GtE, ast.Lt), ast.GtE: (ast.Gt,), ast.Eq: (ast.NotEq,), ast.NotEq: (ast.Eq,)}
+_COMPARISONS = {ast.Lt: (ast.LtE, ast.Gt), ast.LtE: (ast.Lt,), ast.Gt: (ast.GtE, ast.Lt), ast.GtE: (ast.Gt,), ast.Eq: (ast.NotEq,),
+                ast.NotEq: (ast.Eq,)}
 _BORDERS = ("zero", "reflect", "replicate", "periodic", "normalized")
 
 
@@ -61,7 +63,8 @@ class Score:
 
     def __str__(self) -> str:
         real = self.total - self.equivalent
-        return f"{self.exercise:28s} {self.rejected:4d} of {real:4d} rejected ({100 * self.rejected / max(real, 1):5.1f} %), {self.equivalent} equivalent"
+        share = 100 * self.rejected / max(real, 1)
+        return f"{self.exercise:28s} {self.rejected:4d} of {real:4d} rejected ({share:5.1f} %), {self.equivalent} equivalent"
 
 
 # --- the changes ----------------------------------------------------------------------------------------------------
@@ -125,295 +128,12 @@ def _replace(tree: ast.Module, target: ast.AST, replacement: ast.AST) -> ast.Mod
 
 # --- equivalence ----------------------------------------------------------------------------------------------------
 
-def _sizes(rng: random.Random, *channels: int) -> tuple[int, int, int]:
-    return rng.choice(channels), rng.randint(1, 14), rng.randint(1, 14)
-
-
-def _rand(rng: random.Random, *shape: int) -> torch.Tensor:
-    return torch.rand(shape, generator=torch.Generator().manual_seed(rng.randrange(2 ** 31)), dtype=torch.float64)
-
-
-def _guided_inputs(rng: random.Random) -> tuple:
-    channels, height, width = _sizes(rng, 1, 3)
-    return _rand(rng, channels, height, width), _rand(rng, 1, height, width), rng.randint(1, 5), 10 ** rng.uniform(-4, 0)
-
-
-def _cross_inputs(rng: random.Random) -> tuple:
-    channels, height, width = _sizes(rng, 1, 3)
-    return (_rand(rng, channels, height, width), _rand(rng, rng.choice((1, 3)), height, width), rng.uniform(0.5, 4),
-            rng.uniform(0.05, 1), rng.randint(0, 5))
-
-
-def _pca_inputs(rng: random.Random) -> tuple:
-    n = rng.randint(1, 4)
-    return _rand(rng, rng.choice((1, 3)), n + rng.randint(3, 10), n + rng.randint(3, 10)), n, rng.uniform(0, 0.6)
-
-
-def _attention_inputs(rng: random.Random) -> tuple:
-    n, m, d, k = (rng.randint(1, 8) for _ in range(4))
-    return 4 * _rand(rng, n, d), 4 * _rand(rng, m, d), _rand(rng, m, k), rng.uniform(0.3, 3)
-
-
-def _pictures(rng: random.Random, channels: int, n: int) -> tuple[torch.Tensor, torch.Tensor]:
-    return tuple(_rand(rng, channels, n + rng.randint(0, 6), n + rng.randint(0, 6)) for _ in range(2))
-
-
-def _field(rng: random.Random, rows: int, columns: int, exemplar: torch.Tensor, n: int) -> torch.Tensor:
-    random = _rand(rng, 2, rows, columns) * torch.tensor([side - n + 1 for side in exemplar.shape[1:]])[:, None, None]
-    return random.floor().to(torch.int32)
-
-
-def _distances(image: torch.Tensor, exemplar: torch.Tensor, nnf: torch.Tensor, n: int) -> torch.Tensor:
-    out = image.new_empty(nnf.shape[1:])
-    for i in range(out.shape[0]):
-        for j in range(out.shape[1]):
-            r, c = nnf[:, i, j].tolist()
-            out[i, j] = (image[:, i:i + n, j:j + n] - exemplar[:, r:r + n, c:c + n]).square().sum()
-    return out
-
-
-def _position(rng: random.Random, image: torch.Tensor, n: int) -> tuple[int, int]:
-    return rng.randint(0, image.shape[1] - n), rng.randint(0, image.shape[2] - n)
-
-
-def _matched_inputs(rng: random.Random) -> tuple:
-    n = rng.randint(1, 4)
-    image, exemplar = _pictures(rng, rng.choice((1, 3)), n)
-    nnf = _field(rng, image.shape[1] - n + 1, image.shape[2] - n + 1, exemplar, n)
-    return image, exemplar, nnf, _distances(image, exemplar, nnf, n), n
-
-
-def _patch_distance_inputs(rng: random.Random) -> tuple:
-    n = rng.randint(1, 4)
-    image, exemplar = _pictures(rng, rng.choice((1, 2, 3)), n)
-    return image, exemplar, _position(rng, image, n), _position(rng, exemplar, n), n
-
-
-def _exhaustive_inputs(rng: random.Random) -> tuple:
-    n = rng.randint(1, 4)
-    return *_pictures(rng, rng.choice((1, 3)), n), n
-
-
-def _propagate_inputs(rng: random.Random) -> tuple:
-    image, exemplar, nnf, distance, n = _matched_inputs(rng)
-    return image, exemplar, nnf, distance, _position(rng, image, n), rng.choice((-1, 1)), n
-
-
-def _search_inputs(rng: random.Random) -> tuple:
-    n = rng.randint(1, 4)
-    image, exemplar = _pictures(rng, rng.choice((1, 3)), n)
-    (i, j), (r, c) = position, match = _position(rng, image, n), _position(rng, exemplar, n)
-    distance = float((image[:, i:i + n, j:j + n] - exemplar[:, r:r + n, c:c + n]).square().sum())
-    return image, exemplar, position, match, distance, 2 * _rand(rng, rng.randint(0, 5), 2) - 1, n
-
-
-def _loop_inputs(rng: random.Random) -> tuple:
-    image, exemplar, nnf, _, n = _matched_inputs(rng)
-    return image, exemplar, nnf, 2 * _rand(rng, rng.randint(0, 3), *nnf.shape[1:], rng.randint(0, 4), 2) - 1, n
-
-
-def _voting_inputs(rng: random.Random) -> tuple:
-    n = rng.randint(1, 4)
-    exemplar = _pictures(rng, rng.choice((1, 3)), n)[0]
-    return _field(rng, rng.randint(1, 7), rng.randint(1, 7), exemplar, n), exemplar, n
-
-
-def _jump_inputs(rng: random.Random) -> tuple:
-    *rest, n = _matched_inputs(rng)
-    return *rest, rng.randint(1, 5), n
-
-
-def _cuda_inputs(rng: random.Random) -> Request:
-    image, exemplar, nnf, distance, n = (a.numpy() if isinstance(a, torch.Tensor) else a for a in _matched_inputs(rng))
-    block = rng.randint(1, 3), rng.randint(1, 3)
-    grid = tuple(side // width + 1 for side, width in zip(distance.shape[::-1], block))
-    return Request((image, exemplar, nnf, n, -distance), {"grid": grid, "block": block})
-
-
-def _pixel_inputs(rng: random.Random) -> tuple:
-    n, channels = rng.choice((1, 3, 5)), rng.choice((1, 3))
-    exemplar = _rand(rng, channels, n + rng.randint(0, 7), n + rng.randint(0, 7))
-    known = _rand(rng, n, n) < 0.7
-    known[n // 2, n // 2] = n == 1      # at least one pixel is known
-    return _rand(rng, channels, n, n), known, exemplar, rng.choice((0.0, rng.uniform(0, 2))), rng.uniform(0, 0.999)
-
-
-def _aggregate_inputs(rng: random.Random) -> tuple:
-    matches, positions, _, image, *_ = _towards_inputs(rng)
-    now = torch.stack([image[:, i:i + matches.shape[-1], j:j + matches.shape[-1]] for i, j in positions.tolist()])
-    some = rng.choice((1, 2, 3))
-    matches[::some] = now[::some]       # perfect matches, in which only ε counts
-    return matches, positions, image, rng.choice((2, 1, 0.8, rng.uniform(0.2, 1.9)))
-
-
-def _optimize_inputs(rng: random.Random) -> tuple:
-    n, levels, channels = rng.randint(1, 4), rng.randint(1, 3), rng.choice((1, 3))
-    exemplar = _rand(rng, channels, *(2 ** (levels - 1) * n + rng.randint(0, 6) for _ in range(2)))
-    start = _rand(rng, channels, *(n + rng.randint(0, 5) for _ in range(2)))
-    return exemplar, start, n, rng.randint(1, n), levels, rng.randint(1, 3)
-
-
-def _towards_inputs(rng: random.Random) -> tuple:
-    n, channels = rng.randint(1, 4), rng.choice((1, 3))
-    height, width = n + rng.randint(0, 5), n + rng.randint(0, 5)
-    positions = patches.patch_positions(height, width, patch_size=n, stride=rng.randint(1, n), cover=True)
-    return (_rand(rng, len(positions), channels, n, n), positions, 0.05 + 3 * _rand(rng, len(positions)),
-            _rand(rng, channels, height, width), rng.choice((0.0, rng.uniform(0, 3))), rng.randint(0, (min(height, width) - 1) // 2))
-
-
-def _weighted_inputs(rng: random.Random) -> tuple:
-    n = rng.randint(1, 4)
-    exemplar = _pictures(rng, rng.choice((1, 3)), n)[0]
-    nnf = _field(rng, rng.randint(1, 7), rng.randint(1, 7), exemplar, n)
-    return nnf, 10 ** rng.uniform(-1, 1.5) * _rand(rng, *nnf.shape[1:]), exemplar, n
-
-
-def _upsample_inputs(rng: random.Random) -> tuple:
-    n = rng.randint(1, 5)
-    image, exemplar = (tuple(2 * n + rng.randint(0, 12) for _ in range(2)) for _ in range(2))
-    coarse = torch.empty(1, *((side + 1) // 2 for side in exemplar))
-    return _field(rng, *((side + 1) // 2 - n + 1 for side in image), coarse, n), image, exemplar, n
-
-
-def _semi_dual_inputs(rng: random.Random) -> tuple:
-    n, m = rng.randint(1, 12), rng.randint(1, 12)
-    return _rand(rng, n, m), _rand(rng, m) - 0.5, rng.uniform(0.1, 3)
-
-
-def _schedule(rng: random.Random, steps: int) -> torch.Tensor:
-    """β_0 = 0 and a β for each step, in any order."""
-    return torch.cat([torch.zeros(1, dtype=torch.float64), 0.01 + 0.5 * _rand(rng, steps)])
-
-
-def _batch(rng: random.Random) -> tuple[int, int, int, int]:
-    return rng.randint(1, 3), rng.choice((1, 3)), rng.randint(1, 5), rng.randint(1, 5)
-
-
-def _steps(rng: random.Random, number: int, low: int, high: int) -> torch.Tensor:
-    return torch.tensor([rng.randint(low, high) for _ in range(number)])
-
-
-def _add_noise_inputs(rng: random.Random) -> tuple:
-    shape, steps = _batch(rng), rng.randint(1, 9)
-    return _rand(rng, *shape), _steps(rng, shape[0], 0, steps), _rand(rng, *shape), _schedule(rng, steps)
-
-
-def _mean_inputs(rng: random.Random) -> tuple:
-    shape, steps = _batch(rng), rng.randint(1, 9)
-    return _rand(rng, *shape), _rand(rng, *shape), rng.randint(1, steps), _schedule(rng, steps), rng.choice(("image", "noise", "mean"))
-
-
-def _loss_weights_inputs(rng: random.Random) -> tuple:
-    steps = rng.randint(2, 9)
-    return (_steps(rng, rng.randint(1, 4), 1, steps), _schedule(rng, steps), rng.choice(("elbo", "min_snr")),
-            rng.choice(("image", "noise")))
-
-
-def _brush_inputs(rng: random.Random) -> tuple:
-    height, width, segments = rng.randint(1, 14), rng.randint(1, 14), rng.randint(1, 4)
-    start = _rand(rng, 2) * torch.tensor([height - 1, width - 1])
-    return start, 6.28 * _rand(rng, segments), rng.choice((0, 4, 12)) * _rand(rng, segments), height, width, rng.uniform(2, 6)
-
-
-def _two_masks(rng: random.Random, shape: tuple[int, int, int, int]) -> tuple[torch.Tensor, torch.Tensor]:
-    number, _, height, width = shape
-    return tuple(_rand(rng, number, 1, height, width) < 0.4 for _ in range(2))
-
-
-def _leak_inputs(rng: random.Random) -> tuple:
-    shape = _batch(rng)
-    return _rand(rng, *shape), *_two_masks(rng, shape), _rand(rng, *shape), rng.uniform(0, 1)
-
-
-def _training_step_inputs(rng: random.Random) -> Request:
-    shape, steps = _batch(rng), rng.randint(1, 9)
-    number, channels = shape[:2]
-    missing, seen = _two_masks(rng, shape)
-    missing[:, :, 0, 0], seen[:, :, 0, 0] = True, False         # something counts
-    network = Fixture("inpainting_network", {"weights": [_rand(rng, channels, 2 * channels + 2, 3, 3) - 0.5, _rand(rng, channels)]})
-    return Request((network, Fixture("sgd", {"learning_rate": 0.3}), 2 * _rand(rng, *shape) - 1, missing, missing & ~seen,
-                    _steps(rng, number, 1, steps), _rand(rng, *shape) - 0.5, _schedule(rng, steps)), {"repeat": rng.randint(1, 2)})
-
-
-def _hole_inputs(rng: random.Random, steps: int) -> tuple:
-    """A denoiser, what is known, the mask and the schedule."""
-    shape, betas = _batch(rng), _schedule(rng, steps)
-    mask = _two_masks(rng, shape)[0]
-    mask[:, :, 0, 0] = False                                    # something is known
-    denoiser = Fixture("inpainting_denoiser", {"variance": rng.choice((0.2, 5.0)), "alpha_bars": (1 - betas).cumprod(0)})
-    return denoiser, torch.where(mask, 0, 2 * _rand(rng, *shape) - 1), mask, betas
-
-
-def _ancestral_inputs(rng: random.Random) -> tuple:
-    steps = rng.randint(1, 6)
-    denoiser, known, mask, betas = _hole_inputs(rng, steps)
-    return denoiser, known, mask, 3 * _rand(rng, steps + 1, *known.shape) - 1.5, betas
-
-
-def _ddim_inputs(rng: random.Random) -> tuple:
-    times = sorted({0, *(rng.randint(1, 9) for _ in range(rng.randint(1, 4)))}, reverse=True)
-    denoiser, known, mask, betas = _hole_inputs(rng, times[0])
-    return denoiser, known, mask, 3 * _rand(rng, len(times), *known.shape) - 1.5, betas, times, rng.choice((0.0, 1.0, rng.uniform(0, 1)))
-
-
-def _patch_denoiser_inputs(rng: random.Random) -> tuple:
-    n = rng.randint(1, 4)
-    x_t, picture = _pictures(rng, rng.choice((1, 3)), n)
-    mask = _rand(rng, 1, *picture.shape[1:]) < 0.05
-    mask[:, :n, :n] = False                                     # one whole patch at least
-    return x_t, picture, mask, rng.choice((1e-3, 0.5, 0.9999, rng.uniform(0, 1))), n
-
-
-# For each exercise: random arguments over a wider range than the check's. Float64, so that what differs, differs.
-INPUTS: dict[str, Callable[[random.Random], tuple | Request]] = {
-    "gaussian_filter": lambda rng: (_rand(rng, *_sizes(rng, 1, 3)), rng.uniform(0.4, 4), rng.randint(0, 6)),
-    "box_filter": lambda rng: (_rand(rng, *_sizes(rng, 1, 3)), rng.randint(0, 8)),
-    "bilateral_filter": lambda rng: (_rand(rng, *_sizes(rng, 1, 3)), rng.uniform(0.5, 4), rng.uniform(0.05, 1), rng.randint(0, 5)),
-    "cross_bilateral_filter": _cross_inputs,
-    "guided_filter": _guided_inputs,
-    "rolling_guidance_filter": lambda rng: (_rand(rng, *_sizes(rng, 1, 3)), rng.uniform(0.5, 3), rng.uniform(0.05, 1), rng.randint(1, 5),
-                                            rng.randint(1, 4)),
-    "nonlocal_means": lambda rng: (_rand(rng, rng.choice((1, 3)), rng.randint(4, 12), rng.randint(4, 12)), rng.choice((1, 3, 5)),
-                                   rng.choice((5, 7, 9)), rng.uniform(0.05, 0.5), rng.uniform(0, 0.2)),
-    "pca_filter": _pca_inputs,
-    "nonlocal_attention": _attention_inputs,
-    "patch_distance": _patch_distance_inputs,
-    "exhaustive_search": _exhaustive_inputs,
-    "propagate": _propagate_inputs,
-    "random_search": _search_inputs,
-    "patchmatch": _loop_inputs,
-    "reconstruct": _voting_inputs,
-    "jump_flood": _jump_inputs,
-    "parallel_jump_flood": lambda rng: tuple(a.numpy() if isinstance(a, torch.Tensor) else a for a in _jump_inputs(rng)),
-    "cuda_distance": _cuda_inputs,
-    "draw_pixel": _pixel_inputs,
-    "boundary_cut": lambda rng: (_rand(rng, rng.randint(1, 12), rng.randint(1, 9)),),
-    "random_phase_texture": lambda rng: (image := _rand(rng, *_sizes(rng, 1, 3)), _rand(rng, *image.shape[1:]) - rng.uniform(0, 1)),
-    "aggregate": _aggregate_inputs,
-    "optimize_texture": _optimize_inputs,
-    "assign_patches": lambda rng: (_rand(rng, rng.randint(1, 10), 4), _rand(rng, rng.randint(1, 10), 4)),
-    "aggregate_towards": _towards_inputs,
-    "weighted_reconstruction": _weighted_inputs,
-    "upsample_field": _upsample_inputs,
-    "semi_dual_step": _semi_dual_inputs,
-    "add_noise": _add_noise_inputs,
-    "posterior_mean": _mean_inputs,
-    "loss_weights": _loss_weights_inputs,
-    "brush_mask": _brush_inputs,
-    "leak_free_example": _leak_inputs,
-    "inpainting_step": _training_step_inputs,
-    "ancestral_sampling": _ancestral_inputs,
-    "ddim_sampling": _ddim_inputs,
-    "patch_denoiser": _patch_denoiser_inputs,
-}
-
-
 def equivalent(chapter: str, exercise: str, mutant: Callable, right: Callable, *, tolerance: float = 1e-9) -> bool:
     """Whether two answers agree on `TRIES` random inputs of the wider kind."""
     rng, kind = random.Random(exercise), checks.exercises(chapter)[exercise].kind
     kind = "function" if kind == "differentiable" else kind
     for _ in range(TRIES):
-        made = INPUTS[exercise](rng)
+        made = inputs.of(chapter)[exercise](rng)
         request = made if isinstance(made, Request) else Request(made)
         theirs, mine = perform(kind, right, request), perform(kind, mutant, request)
         if theirs.problem:

@@ -7,8 +7,8 @@ import re
 import pytest
 
 import labkit
-from labkit import chapters, notebooks
-from tests import solutions
+from labkit import chapters, checks, notebooks
+from tests import inputs, solutions
 
 
 def test_numbers_and_topics_are_proper_and_in_order():
@@ -49,3 +49,8 @@ def test_labkit_offers_its_chapters():
 def test_the_title_is_that_of_the_notebook(chapter):
     source = notebooks.Chapter(solutions.ROOT, chapter.name)
     assert notebooks.unexecuted(source).metadata.labkit.title == chapter.title
+
+
+@pytest.mark.parametrize("topic", [chapter.topic for chapter in chapters.CHAPTERS])
+def test_inputs_are_there_for_the_mutants_of_every_exercise_and_for_no_other(topic):
+    assert set(inputs.of(topic)) == set(checks.exercises(topic))

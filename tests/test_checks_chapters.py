@@ -1,15 +1,23 @@
-"""What the checks of every chapter do: accept what is right, reject and name what is wrong."""
+"""What the checks of every chapter do: accept what is right, reject and name what is wrong.
+
+The tests of a chapter's own checks, `tests/test_checks_<topic>.py`, add two tables of answers by exercise: `UNUSUAL_BUT_RIGHT`
+and `CHANGES_NOTHING`. What they hold is put to the test here.
+"""
 
 from __future__ import annotations
 
+import importlib
 import re
 
 import pytest
 import torch
 
 from labkit import chapters, checks
-from labkit.checks.answers import perform
+from labkit.checks.engine import PUBLIC_SEED
 from tests import mutants, solutions
+from tests.judging import judged
+
+pytestmark = pytest.mark.usefixtures("one_torch_thread")
 
 CHAPTERS = {chapter.topic: checks.exercises(chapter.topic) for chapter in chapters.CHAPTERS}
 FEWEST_MISTAKES = {"filtering": 6, "texture_optimization": 6}       # that an exercise knows; 10 in a chapter that is not named
@@ -29,8 +37,12 @@ each_mistake = pytest.mark.parametrize("chapter, name, mistake", [
     for chapter, exercises in CHAPTERS.items() for name, exercise in exercises.items() for mistake in exercise.mistakes])
 
 
-def judged(exercise, answer, *, seed):
-    return exercise.judge(lambda request: perform(exercise.kind, answer, request), seed=seed)
+def each_answer(table):
+    """The answers that the chapters' own tests name in that table."""
+    return pytest.mark.parametrize("chapter, name, answer", [
+        pytest.param(chapter, name, answer, id=f"{chapter}-{name}-{answer.__name__}")
+        for chapter in CHAPTERS
+        for name, answers in getattr(importlib.import_module(f"tests.test_checks_{chapter}"), table, {}).items() for answer in answers])
 
 
 @each_exercise
@@ -81,6 +93,19 @@ def test_every_exercise_knows_several_mistakes(chapter, name):
     pytest.param(lambda *a: None, id="nothing"), pytest.param(lambda *a: 0.0, id="0"), pytest.param(lambda *a: (0, 0, 0.0), id="0, 0, 0")])
 def test_an_answer_that_does_nothing_earns_nothing(chapter, name, empty):
     assert CHAPTERS[chapter][name](empty).earned == 0
+
+
+@each_answer("CHANGES_NOTHING")
+def test_an_answer_that_changes_nothing_earns_nothing(chapter, name, answer):
+    verdict = CHAPTERS[chapter][name](answer)
+    assert verdict.outcome == "wrong" and verdict.earned == 0
+
+
+@each_answer("UNUSUAL_BUT_RIGHT")
+def test_a_right_answer_is_accepted_however_it_is_written(chapter, name, answer):
+    for seed in (PUBLIC_SEED, 5):
+        verdict = judged(CHAPTERS[chapter][name], answer, seed=seed)
+        assert verdict.passed, repr(verdict)
 
 
 @each_exercise
