@@ -15,7 +15,7 @@ from PIL import Image
 from labkit import images, runtime, widgets
 from labkit.widgets.explorer import control
 from labkit.widgets.monitor import chart_svg
-from labkit.widgets.still import VIEW
+from labkit.widgets.base import VIEW
 from labkit.widgets.uploads import read_upload
 
 
@@ -44,7 +44,7 @@ def point(image, row, column):
 
 
 def explorer(**options):
-    return widgets.explore(brighten, picture(), **{"alt": "Noise.", "caption": "Some noise.", "amount": (0.0, 1.0, 0.5),
+    return widgets.Explorer(brighten, picture(), **{"alt": "Noise.", "caption": "Some noise.", "amount": (0.0, 1.0, 0.5),
                                                    **options})
 
 
@@ -61,7 +61,7 @@ ALL = {
     "Brush": lambda: widgets.Brush(picture(1), alt="Noise.", caption="Some noise."),
     "explore": explorer,
     "explore a comparison": lambda: explorer(compare=True),
-    "weights_explorer": lambda: widgets.weights_explorer(picture(), {"uniform": uniform}, alt="Noise.",
+    "weights_explorer": lambda: widgets.WeightsExplorer(picture(), {"uniform": uniform}, alt="Noise.",
                                                          caption="Some noise.", radius=3),
     "TrainingMonitor": monitor_of_a_training,
 }
@@ -202,14 +202,14 @@ def test_an_error_of_the_function_is_shown_as_text_and_goes_away():
                                              (lambda image, s: image @ image[0], "RuntimeError"),
                                              (lambda image: image, "TypeError")])
 def test_whatever_a_reader_s_own_function_does_is_shown_as_text(answer, message):
-    shown = widgets.explore(answer, torch.zeros(3, 5, 6), alt="Black.", s=(0, 3, 1))
+    shown = widgets.Explorer(answer, torch.zeros(3, 5, 6), alt="Black.", s=(0, 3, 1))
     assert message in shown._message.value and shown.result is None
     assert shown._repr_mimebundle_()
 
 
 def test_a_function_that_writes_into_its_input_spoils_nothing():
     image = picture()
-    shown = widgets.explore(lambda image, amount: image.mul_(amount), image, alt="Noise.", amount=(0.0, 1.0, 0.5))
+    shown = widgets.Explorer(lambda image, amount: image.mul_(amount), image, alt="Noise.", amount=(0.0, 1.0, 0.5))
     shown.controls["amount"].value = 1.0
     assert torch.equal(shown.result, picture()) and torch.equal(image, picture())
 
@@ -244,7 +244,7 @@ def test_a_label_for_no_slider_is_refused():
 
 
 def test_several_pictures_can_be_chosen_by_name():
-    shown = widgets.explore(brighten, {"first": picture(), "second": picture(1, seed=3)}, alt="Noise.",
+    shown = widgets.Explorer(brighten, {"first": picture(), "second": picture(1, seed=3)}, alt="Noise.",
                             amount=(0.0, 1.0, 0.0))
     assert shown._choice.layout.display == "flex"
     shown._choice.value = "second"
@@ -286,7 +286,7 @@ def test_choosing_a_pixel_shows_the_weights_around_it():
         calls.append((row, column))
         return point(image, row, column)
 
-    shown = widgets.weights_explorer(picture(), {"point": counted, "uniform": uniform}, alt="Noise.", radius=2,
+    shown = widgets.WeightsExplorer(picture(), {"point": counted, "uniform": uniform}, alt="Noise.", radius=2,
                                      pixel=(5, 6))
     assert set(shown.maps) == {"point", "uniform"} and shown.largest["uniform"] == pytest.approx(1 / 240)
     shown.picture.set_state({"row": 8, "column": 9})
@@ -297,7 +297,7 @@ def test_choosing_a_pixel_shows_the_weights_around_it():
 
 
 def test_near_a_corner_the_part_that_is_shown_stays_inside_the_picture():
-    shown = widgets.weights_explorer(picture(), {"point": point}, alt="Noise.", radius=3, pixel=(0, 19))
+    shown = widgets.WeightsExplorer(picture(), {"point": point}, alt="Noise.", radius=3, pixel=(0, 19))
     weights = shown.maps["point"]
     assert weights.size == (7, 7) and (weights.row, weights.column) == (0, 6)
     assert weights.image[:, 0, 6].sum() > 1.5
@@ -306,14 +306,14 @@ def test_near_a_corner_the_part_that_is_shown_stays_inside_the_picture():
 
 def test_the_still_picture_outlines_the_part_whose_weights_are_shown():
     image = torch.full((1, 12, 20), 0.5)
-    shown = widgets.weights_explorer(image, {"point": point}, alt="Grey.", radius=3, pixel=(6, 10))
+    shown = widgets.WeightsExplorer(image, {"point": point}, alt="Grey.", radius=3, pixel=(6, 10))
     outlined = shown._outlined()[0]
     assert outlined[3, 7:14].eq(1).all() and outlined[4, 8:13].eq(0).all() and outlined[6, 10] == 0.5
     assert shown.picture.image.eq(0.5).all()
 
 
 def test_weights_of_a_wrong_shape_are_reported_and_the_others_shown():
-    shown = widgets.weights_explorer(picture(), {"bad": lambda image, row, column: image, "point": point}, alt="Noise.",
+    shown = widgets.WeightsExplorer(picture(), {"bad": lambda image, row, column: image, "point": point}, alt="Noise.",
                                      radius=2)
     assert "bad returned a tensor of shape (3, 12, 20)" in shown._message.value
     assert shown.largest == {"point": 1.0}

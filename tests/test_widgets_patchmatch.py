@@ -13,7 +13,7 @@ import torch
 from PIL import Image
 
 from labkit import figures, images, patchmatch, runtime, widgets
-from labkit.widgets.still import VIEW
+from labkit.widgets.base import VIEW
 
 SIDE = 3
 
@@ -39,11 +39,11 @@ def match():
 
 
 def player(match, **options):
-    return widgets.field_player(match, **{"image": IMAGE, "exemplar": EXEMPLAR, **options})
+    return widgets.FieldPlayer(match, **{"image": IMAGE, "exemplar": EXEMPLAR, **options})
 
 
 def explorer(match, **options):
-    return widgets.match_explorer(match, **{"image": IMAGE, "exemplar": EXEMPLAR, **options})
+    return widgets.MatchExplorer(match, **{"image": IMAGE, "exemplar": EXEMPLAR, **options})
 
 
 def grey(image, mask):
@@ -57,7 +57,7 @@ def upload(shown, name, content):
 
 # --- all of them ----------------------------------------------------------------------------------------------------
 
-@pytest.mark.parametrize("make", [player, explorer, lambda match, **words: widgets.eraser(IMAGE, fill=grey, **words)],
+@pytest.mark.parametrize("make", [player, explorer, lambda match, **words: widgets.Eraser(IMAGE, fill=grey, **words)],
                          ids=["field_player", "match_explorer", "eraser"])
 def test_every_widget_leaves_a_picture_with_words_beside_its_live_view(match, make):
     data, _ = make(match, alt="Noise.", caption="Some noise.")._repr_mimebundle_()
@@ -222,7 +222,7 @@ def test_the_still_picture_follows_the_chosen_patch(match):
 # --- eraser ---------------------------------------------------------------------------------------------------------
 
 def test_the_eraser_begins_with_a_hole_and_its_filling():
-    shown = widgets.eraser(IMAGE, fill=grey)
+    shown = widgets.Eraser(IMAGE, fill=grey)
     mask = shown.brush.mask
     assert 0.02 < mask.float().mean() < 0.1 and mask[0, 10, 12]
     assert torch.equal(shown.made, torch.where(mask, 0.5, IMAGE))
@@ -231,7 +231,7 @@ def test_the_eraser_begins_with_a_hole_and_its_filling():
 
 
 def test_the_button_fills_what_is_painted_now():
-    shown, mask = widgets.eraser(IMAGE, fill=grey), noise(channels=1) > 0.5
+    shown, mask = widgets.Eraser(IMAGE, fill=grey), noise(channels=1) > 0.5
     shown.brush.mask = mask
     assert "before you painted on" in shown.results[0].caption
     shown.button.click()
@@ -247,7 +247,7 @@ def test_while_it_fills_the_button_is_busy_and_afterwards_it_is_not():
             raise RuntimeError("no memory")
         return image
 
-    shown = widgets.eraser(IMAGE, fill=grey)
+    shown = widgets.Eraser(IMAGE, fill=grey)
     shown._function = watch
     shown.button.click()
     shown.button.click()
@@ -261,7 +261,7 @@ def test_an_error_of_the_filling_is_shown_as_text_and_goes_away():
             raise ValueError("the hole is <everywhere>")
         return image
 
-    shown = widgets.eraser(IMAGE, fill=fill)
+    shown = widgets.Eraser(IMAGE, fill=fill)
     mask = shown.brush.mask
     shown.brush.mask = torch.ones_like(mask)
     shown.button.click()
@@ -277,7 +277,7 @@ def test_an_error_of_the_filling_is_shown_as_text_and_goes_away():
                                              (lambda image, mask: image / 0, "NaN or infinite"),
                                              (lambda image: image, "TypeError")])
 def test_whatever_a_reader_s_own_filling_does_is_shown_as_text(answer, message):
-    shown = widgets.eraser(IMAGE, fill=answer)
+    shown = widgets.Eraser(IMAGE, fill=answer)
     assert message in shown._message.value and shown.made is None
     assert "filled" not in shown.still().text and shown._repr_mimebundle_()
 
@@ -290,27 +290,27 @@ def test_a_filling_that_writes_into_its_input_spoils_nothing():
         mask.fill_(True)
         return image
 
-    shown = widgets.eraser(image, fill=fill)
+    shown = widgets.Eraser(image, fill=fill)
     assert torch.equal(image, IMAGE) and torch.equal(shown.brush.image, IMAGE) and not shown.brush.mask.all()
 
 
 def test_with_nothing_painted_nothing_is_filled():
     calls = []
     nothing = torch.zeros(1, 20, 24, dtype=torch.bool)
-    shown = widgets.eraser(IMAGE, fill=lambda image, mask: calls.append(mask), mask=nothing)
+    shown = widgets.Eraser(IMAGE, fill=lambda image, mask: calls.append(mask), mask=nothing)
     assert calls == [] and "Nothing is painted yet" in shown._message.value and shown.error is None
 
 
 def test_a_large_picture_and_its_mask_are_reduced_and_no_hole_is_lost():
     mask = torch.zeros(1, 60, 80, dtype=torch.bool)
     mask[0, 31, 41] = True
-    shown = widgets.eraser(noise(60, 80), fill=grey, mask=mask, size=40)
+    shown = widgets.Eraser(noise(60, 80), fill=grey, mask=mask, size=40)
     assert shown.brush.size == (30, 40) and shown.brush.mask.nonzero().tolist() == [[0, 15, 20]]
     assert shown.made.shape == (3, 30, 40)
 
 
 def test_a_picture_of_one_s_own_waits_for_its_hole():
-    shown = widgets.eraser(IMAGE, fill=grey, size=32)
+    shown = widgets.Eraser(IMAGE, fill=grey, size=32)
     upload(shown, "holiday.png", images.to_bytes(noise(30, 64)))
     assert shown.brush.size == (15, 32) and not shown.brush.mask.any() and shown.made is None
     assert "holiday.png: paint over" in shown._message.value
@@ -325,8 +325,8 @@ def test_a_picture_of_one_s_own_waits_for_its_hole():
 
 def test_an_eraser_of_something_else_is_refused():
     with pytest.raises(ValueError, match="fill is str 'grey'; expected a function"):
-        widgets.eraser(IMAGE, fill="grey")
+        widgets.Eraser(IMAGE, fill="grey")
     with pytest.raises(ValueError, match=r"boolean tensor \(1, 20, 24\)"):
-        widgets.eraser(IMAGE, fill=grey, mask=torch.zeros(1, 4, 4, dtype=torch.bool))
+        widgets.Eraser(IMAGE, fill=grey, mask=torch.zeros(1, 4, 4, dtype=torch.bool))
     with pytest.raises(ValueError, match="size is 3"):
-        widgets.eraser(IMAGE, fill=grey, size=3)
+        widgets.Eraser(IMAGE, fill=grey, size=3)

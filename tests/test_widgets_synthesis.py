@@ -14,7 +14,7 @@ from labkit import images, widgets
 from labkit.texture_optimization import Synthesis
 from labkit.widgets.film import curves_svg
 from labkit.widgets.painting import Canvas, color_names, main_colors, rough_painting
-from labkit.widgets.still import VIEW
+from labkit.widgets.base import VIEW
 
 IMAGE = random_image(3, 16, 24)
 RED, GREEN, BLUE = ((1.0, 0.0, 0.0), (0.0, 1.0, 0.0), (0.0, 0.0, 1.0))
@@ -36,17 +36,17 @@ def synthesis():
 
 
 def player(**options):
-    return widgets.synthesis_player(synthesis(), exemplar=IMAGE, **options)
+    return widgets.SynthesisPlayer(synthesis(), exemplar=IMAGE, **options)
 
 
 def chain(count=11, **options):
     frames = [(random_image(1, 6, 6, seed=k), random_image(3, 6, 6, seed=99 - k)) for k in range(count)]
-    return widgets.film(frames, **{"titles": ["x_t", "estimate"], "captions": [f"t = {k}" for k in range(count)],
+    return widgets.Film(frames, **{"titles": ["x_t", "estimate"], "captions": [f"t = {k}" for k in range(count)],
                                    "alt": "Noise.", **options})
 
 
 def painter(**options):
-    return widgets.painter(IMAGE, **{"generate": lambda painting: 1 - painting, **options})
+    return widgets.Painter(IMAGE, **{"generate": lambda painting: 1 - painting, **options})
 
 
 def upload(shown, name, content):
@@ -96,9 +96,9 @@ def test_the_still_picture_of_a_synthesis_has_the_end_of_each_level_and_the_exem
 def test_a_synthesis_without_frames_cannot_be_played():
     made = synthesis()
     with pytest.raises(ValueError, match="trace=True"):
-        widgets.synthesis_player(Synthesis(made.image, made.energy), exemplar=IMAGE)
+        widgets.SynthesisPlayer(Synthesis(made.image, made.energy), exemplar=IMAGE)
     with pytest.raises(ValueError, match="6 frames and 3 energies"):
-        widgets.synthesis_player(Synthesis(made.image, made.energy[:1], made.frames), exemplar=IMAGE)
+        widgets.SynthesisPlayer(Synthesis(made.image, made.energy[:1], made.frames), exemplar=IMAGE)
 
 
 @pytest.mark.parametrize("method", ["optimize_texture", "psin", "psin_ot", "gpnn"])
@@ -107,7 +107,7 @@ def test_every_method_that_traces_can_be_played(method):
 
     sizes = {"patch_sizes": (6, 4)} if method == "optimize_texture" else {"patch_size": 5}
     made = getattr(texture_optimization, method)(IMAGE, **sizes, levels=2, iterations=2, trace=True)
-    shown = widgets.synthesis_player(made, exemplar=IMAGE)
+    shown = widgets.SynthesisPlayer(made, exemplar=IMAGE)
     shown.slider.value = shown.slider.max
     assert torch.equal(decoded(shown.pictures[0].data), as_shown(made.image))
     assert f"energy {made.energy[-1][-1]:.3g}." in shown._told.value
@@ -211,7 +211,7 @@ def test_what_is_painted_is_generated_at_once_and_at_the_button():
 def test_a_grey_picture_is_painted_in_grey_on_a_canvas_of_one_s_own():
     seen = []
     start = random_image(1, 10, 30)
-    widgets.painter(random_image(1, 16, 24), start=start, generate=lambda painting: seen.append(painting) or painting)
+    widgets.Painter(random_image(1, 16, 24), start=start, generate=lambda painting: seen.append(painting) or painting)
     assert seen[0].shape == (1, 10, 30) and (seen[0] - start).abs().max() <= 0.5 / 255 + 1e-6   # 8 bits
 
 
@@ -276,7 +276,7 @@ def several(image, mask):
 
 
 def test_several_fills_are_shown_one_by_one():
-    shown = widgets.eraser(IMAGE, fill=several)
+    shown = widgets.Eraser(IMAGE, fill=several)
     assert [one.caption for one in shown.results] == ["fill 1", "fill 2", "fill 3"]
     for picture, fill in zip(shown.results, several(IMAGE, shown.brush.mask)):
         assert torch.equal(decoded(picture.data), as_shown(fill))
@@ -285,15 +285,15 @@ def test_several_fills_are_shown_one_by_one():
 
 
 def test_the_mean_of_several_fills_comes_last_where_it_was_asked_for():
-    shown = widgets.eraser(IMAGE, fill=several, mean=True)
+    shown = widgets.Eraser(IMAGE, fill=several, mean=True)
     assert len(shown.results) == 4 and shown.results[3].caption == "mean of the fills"
     assert torch.allclose(shown.results[3].image, torch.where(shown.brush.mask, 0.25, IMAGE))   # rounding of the mean
-    assert len(widgets.eraser(IMAGE, fill=lambda image, mask: image, mean=True).results) == 1
+    assert len(widgets.Eraser(IMAGE, fill=lambda image, mask: image, mean=True).results) == 1
 
 
 def test_the_number_of_fills_may_change():
     counts = iter([3, 1, 2])
-    shown = widgets.eraser(IMAGE, fill=lambda image, mask: image.expand(next(counts), *image.shape))
+    shown = widgets.Eraser(IMAGE, fill=lambda image, mask: image.expand(next(counts), *image.shape))
     assert len(shown.results) == 3
     shown.button.click()
     assert len(shown.results) == 1 and "pixels filled in" in shown.results[0].caption

@@ -11,9 +11,11 @@ import ipywidgets
 from torch import Tensor
 
 from labkit import figures, images
-from labkit.validation import validate_image, validate_integer, validate_number
+from labkit.validation import validate_image, validate_integer
+from labkit.widgets.base import Still, caption_html, note_html
 from labkit.widgets.pictures import Picture
-from labkit.widgets.still import Still, note, words
+
+__all__ = ["TrainingMonitor"]
 
 INTERVAL = 0.2   # seconds between two redraws, each of which takes about 7 ms at 256×256
 WIDTH, HEIGHT, LEFT, RIGHT, TOP, BOTTOM = 480, 220, 56, 90, 10, 34   # of the chart and its margins, in screen pixels
@@ -41,6 +43,18 @@ class TrainingMonitor(Still, ipywidgets.VBox):
     Attributes
     ----------
     curves : for each name, the list of its points `(step, value)`.
+
+    Raises
+    ------
+    ValueError : `steps` is below 1, or `alt` is empty.
+
+    Examples
+    --------
+    >>> monitor = TrainingMonitor(3, alt="The loss falls.")
+    >>> for step in range(3):
+    ...     monitor.update(step, loss=1 / (step + 1))
+    >>> monitor.curves["loss"][:2]
+    [(0, 1.0), (1, 0.5)]
     """
 
     def __init__(self, steps: int, *, alt: str, caption: str = "", logarithmic: bool = True):
@@ -54,8 +68,8 @@ class TrainingMonitor(Still, ipywidgets.VBox):
         self._chart, self._handle = ipywidgets.HTML(), None
         self._began, self._drawn_at = time.perf_counter(), -math.inf
         self._panels = ipywidgets.HBox([self._chart], layout={"flex_flow": "row wrap", "align_items": "flex-start"})
-        self._message = ipywidgets.HTML(note("waiting for the first step"))
-        super().__init__([self._panels, self._message, ipywidgets.HTML(words(caption))])
+        self._message = ipywidgets.HTML(note_html("waiting for the first step"))
+        super().__init__([self._panels, self._message, ipywidgets.HTML(caption_html(caption))])
         self.add_class("labkit-widget")
 
     def update(self, step: int, *, picture: Tensor | None = None, **values: float) -> None:
@@ -82,7 +96,7 @@ class TrainingMonitor(Still, ipywidgets.VBox):
             self._panels.children = [self._chart, self._picture]
         elif self._latest is not None and self._picture.image is not self._latest:
             self._picture.show(self._latest)
-        self._message.value = note(self._summary())
+        self._message.value = note_html(self._summary())
         self._drawn_at = time.perf_counter()
 
     def _summary(self) -> str:
