@@ -63,7 +63,7 @@ def blank(notebook):
 
 def test_a_film_is_moved_by_keyboard_and_says_where_it_is(notebook):
     cell, page = notebook.cell(PLAYER), notebook.page
-    picture, curves = cell.locator("img.labkit-image").nth(0), cell.locator("svg.labkit-curves")
+    picture, curves = cell.locator("img.labkit-image").nth(0), cell.locator("svg.labkit-chart")
     handle = cell.locator(".noUi-handle")
     handle.focus()
     page.keyboard.press("Home")

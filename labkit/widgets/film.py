@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from html import escape
+from itertools import accumulate
 
 import anywidget
 import ipywidgets
@@ -14,12 +14,12 @@ from torch import Tensor
 from labkit import figures
 from labkit.validation import validate_image, validate_integer, validate_number
 from labkit.widgets.base import PAIR, TILE, Still, caption_html, note_html, script, style, zoom
+from labkit.widgets.charts import Panel, chart_svg
 from labkit.widgets.pictures import Picture
 
 __all__ = ["Film", "Play", "SLOWEST", "spread"]
 
 LENGTH, FASTEST, SLOWEST = 10_000, 120, 800   # milliseconds: of a film, and how short and how long a frame stands
-CURVE_WIDTH, CURVE_HEIGHT, GAP = 560, 56, 10   # of the curves and between two of them, in screen pixels
 
 
 class Play(anywidget.AnyWidget):
@@ -90,7 +90,7 @@ class Film(Still, ipywidgets.VBox):
         for title, image in beside.items():
             validate_image(image, name=title, channels=(1, 3), batch=False)
         self._frames, self._titles, self._captions, self._beside = frames, titles, list(captions), beside
-        self._alt, self._caption, self._curves, self._measure = alt, caption, _pieces(curves, len(frames)), measure
+        self._alt, self._caption, self._curves, self._measure = alt, caption, _panels(curves, len(frames)), measure
         self._chosen = dict(chosen or _few(frames, captions))   # the frames of the still picture, with short names
 
         last = len(frames) - 1
@@ -128,8 +128,9 @@ class Film(Still, ipywidgets.VBox):
         self._told.value = caption_html(told)
         if self._curves:
             several = ", each curve on its own scale" if len(self._curves) > 1 else ""
-            self._curve.value = (curves_svg(self._curves, at=number, measure=self._measure)
-                                 + note_html(f"{self._measure}{several}"))
+            value = [y for panel in self._curves for _, y in panel.curves[""]][number]
+            chart = chart_svg(self._curves, axes=False, at=number, label=f"{self._measure}, now {value:.3g}")
+            self._curve.value = chart + note_html(f"{self._measure}{several}")
 
     def still(self) -> figures.Figure:
         """Some frames, in a row for each title, and what stands beside them."""
@@ -141,30 +142,6 @@ class Film(Still, ipywidgets.VBox):
         columns = len(self._chosen) if len(self._titles) > 1 else None   # else a row that what stands beside continues
         return figures.show([*shown, *self._beside.values()], titles=[*titles, *self._beside], alt=self._alt,
                             columns=columns, caption=self._caption, width=200)
-
-
-def curves_svg(curves: Sequence[Sequence[float]], *, at: int, measure: str) -> str:
-    """Curves side by side as an SVG picture, each from its lowest to its highest value, with a dot at number `at`."""
-    room = CURVE_WIDTH - GAP * len(curves)
-    count = sum(map(len, curves))
-    parts, left, first = [], GAP / 2, 0
-    for curve in curves:
-        width = room * len(curve) / count
-        low, high = min(curve), max(curve)
-        points = [(left + width * (k + 0.5) / len(curve),
-                   6 + (CURVE_HEIGHT - 12) * (high - value) / ((high - low) or 1)) for k, value in enumerate(curve)]
-        parts.append(f'<path d="M{left:.1f} {CURVE_HEIGHT - 1}h{width:.1f}" stroke="currentColor" opacity="0.4"/>'
-                     f'<polyline points="{" ".join(f"{x:.1f},{y:.1f}" for x, y in points)}" fill="none" '
-                     'stroke="currentColor" stroke-width="1.5"/>')
-        if first <= at < first + len(curve):
-            x, y = points[at - first]
-            parts.append(f'<path d="M{x:.1f} 0V{CURVE_HEIGHT - 1}" stroke="currentColor" opacity="0.4"/>'
-                         f'<circle cx="{x:.1f}" cy="{y:.1f}" r="5" fill="#d55e00" stroke="#fff" stroke-width="1.5"/>')
-        left, first = left + width + GAP, first + len(curve)
-    value = [value for curve in curves for value in curve][at]
-    label = escape(f"{measure}, now {value:.3g}", quote=True)
-    return (f'<svg class="labkit-chart labkit-curves" viewBox="0 0 {CURVE_WIDTH} {CURVE_HEIGHT}" '
-            f'width="{CURVE_WIDTH}" role="img" aria-label="{label}">{"".join(parts)}</svg>')
 
 
 def _few(frames: Sequence[object], captions: Sequence[str]) -> dict[int, str]:
@@ -192,14 +169,17 @@ def _validate(frames: list[list[Tensor]], titles: list[str], captions: Sequence[
             validate_image(image, name=f"a picture of frame {number}", channels=(1, 3), batch=False)
 
 
-def _pieces(curves: Sequence[Sequence[float]], count: int) -> list[list[float]]:
+def _panels(curves: Sequence[Sequence[float]], count: int) -> list[Panel]:
+    """A panel for each curve that holds any values, over the numbers of its frames."""
     pieces = [[float(value) for value in piece] for piece in curves if len(piece)]
     for value in (value for piece in pieces for value in piece):
         validate_number(value, name="a value of curves")
     if pieces and sum(map(len, pieces)) != count:
         raise ValueError(f"curves has {sum(map(len, pieces))} values and there are {count} frames; expected one "
                          "for each")
-    return pieces
+    ends = list(accumulate(map(len, pieces)))
+    return [Panel({"": list(enumerate(piece, start=end - len(piece)))}, end - len(piece) - 0.5, end - 0.5)
+            for piece, end in zip(pieces, ends)]
 
 
 def _enlarged(image: Tensor, size: tuple[int, int]) -> Tensor:
