@@ -3,5 +3,11 @@
 The imports stand in the order in which the notebook asks the exercises.
 """
 
-from labkit.checks.diffusion_inpainting.chain import add_noise, posterior_mean, loss_weights, brush_mask, leak_free_example
-from labkit.checks.diffusion_inpainting.training import inpainting_step, ancestral_sampling, ddim_sampling, patch_denoiser
+from labkit.checks.diffusion_inpainting.diffusion import add_noise, posterior_mean, loss_weights
+from labkit.checks.diffusion_inpainting.masks import brush_mask
+from labkit.checks.diffusion_inpainting.inpainter import leak_free_example, inpainting_step
+from labkit.checks.diffusion_inpainting.sampling import ancestral_sampling, ddim_sampling
+from labkit.checks.diffusion_inpainting.patch_denoiser import patch_denoiser
+
+__all__ = ["add_noise", "posterior_mean", "loss_weights", "brush_mask", "leak_free_example", "inpainting_step",
+           "ancestral_sampling", "ddim_sampling", "patch_denoiser"]

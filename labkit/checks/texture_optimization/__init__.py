@@ -3,6 +3,13 @@
 The imports stand in the order in which the notebook asks the exercises.
 """
 
-from labkit.checks.texture_optimization.growing import draw_pixel, boundary_cut, random_phase_texture, aggregate
-from labkit.checks.texture_optimization.energies import (optimize_texture, assign_patches, aggregate_towards,
-                                                          weighted_reconstruction, upsample_field, semi_dual_step)
+from labkit.checks.texture_optimization.efros_leung import draw_pixel
+from labkit.checks.texture_optimization.quilting import boundary_cut
+from labkit.checks.texture_optimization.gaussian import random_phase_texture
+from labkit.checks.texture_optimization.energy import aggregate, optimize_texture, assign_patches
+from labkit.checks.texture_optimization.transfer import aggregate_towards
+from labkit.checks.texture_optimization.single_image import weighted_reconstruction, upsample_field
+from labkit.checks.texture_optimization.transport import semi_dual_step
+
+__all__ = ["draw_pixel", "boundary_cut", "random_phase_texture", "aggregate", "optimize_texture", "assign_patches",
+           "aggregate_towards", "weighted_reconstruction", "upsample_field", "semi_dual_step"]
