@@ -434,7 +434,7 @@ check.patchmatch(patchmatch)
 
 # %% tags=["demonstration"]
 stereo_match = labkit.patchmatch.patchmatch(left, right, patch_size=7, iterations=5, trace=True)
-widgets.FieldPlayer(
+widgets.field_player(
     stereo_match,
     image=left,
     exemplar=right,
@@ -448,7 +448,7 @@ widgets.FieldPlayer(
 # are still accepted?
 
 # %% tags=["demonstration"]
-widgets.MatchExplorer(
+widgets.match_explorer(
     match,
     image=portrait,
     exemplar=coffee,
@@ -839,7 +839,7 @@ figures.show(
 # nothing in the picture knows what the other half should look like.)
 
 # %% tags=["demonstration"]
-widgets.Eraser(
+widgets.eraser(
     launch_pad,
     fill=labkit.patchmatch.inpaint,
     mask=mask,
