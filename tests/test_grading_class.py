@@ -273,7 +273,7 @@ def test_given_cells_demonstrations_and_checks_do_not_run(assignment, tmp_path):
         cell["metadata"].pop("tags", None)      # also when their tags are lost
     found = extracted(content, assignment, tmp_path)
     ran = "\n".join(found.cells[i].source for answer in found.answers.values() for i in (*answer.needs, *answer.above))
-    assert "widgets.explore" not in ran and "figures.show" not in ran and "check." not in ran
+    assert "widgets." not in ran and "figures.show" not in ran and "check." not in ran
 
 
 def test_cells_are_found_by_metadata_by_id_and_by_the_functions_name(assignment, tmp_path):

@@ -1,30 +1,31 @@
 """The widgets without a browser: their values, what they say, and the still pictures they leave."""
 
-import base64
-import io
-import re
+import ast
+import subprocess
+import sys
 import warnings
+import xml.etree.ElementTree as xml
+from pathlib import Path
 
 import ipywidgets
 import nbformat
-import numpy as np
 import pytest
 import torch
-from PIL import Image
+from tests.pictures import random_image
+from tests.widgets import as_shown, assert_leaves_a_picture, decoded, upload
 
-from labkit import images, runtime, widgets
+from labkit import chapters, images, widgets
+from labkit.widgets.base import VIEW
+from labkit.widgets.charts import Panel, chart_svg
 from labkit.widgets.explorer import control
-from labkit.widgets.monitor import chart_svg
-from labkit.widgets.still import VIEW
 from labkit.widgets.uploads import read_upload
+
+FOLDER = Path(widgets.__file__).parent
+RISING = (1.0, 3.0, 2.0)
 
 
 def picture(channels=3, height=12, width=20, seed=0):
-    return torch.rand(channels, height, width, generator=runtime.generator(seed))
-
-
-def decoded(data):
-    return torch.from_numpy(np.array(Image.open(io.BytesIO(data)))).float() / 255
+    return random_image(channels, height, width, seed=seed)
 
 
 def brighten(image, amount):
@@ -33,18 +34,8 @@ def brighten(image, amount):
     return image + amount
 
 
-def uniform(image, row, column):
-    return torch.full(image.shape[-2:], 1 / image.shape[-1] / image.shape[-2])
-
-
-def point(image, row, column):
-    weights = torch.zeros(image.shape[-2:])
-    weights[row, column] = 1
-    return weights
-
-
 def explorer(**options):
-    return widgets.explore(brighten, picture(), **{"alt": "Noise.", "caption": "Some noise.", "amount": (0.0, 1.0, 0.5),
+    return widgets.Explorer(brighten, picture(), **{"alt": "Noise.", "caption": "Some noise.", "amount": (0.0, 1.0, 0.5),
                                                    **options})
 
 
@@ -55,29 +46,68 @@ def monitor_of_a_training(steps=10):
     return monitor
 
 
+def film(count=11, **options):
+    frames = [(random_image(1, 6, 6, seed=k), random_image(3, 6, 6, seed=99 - k)) for k in range(count)]
+    return widgets.Film(frames, **{"titles": ["x_t", "estimate"], "captions": [f"t = {k}" for k in range(count)],
+                                   "alt": "Noise.", "caption": "Some noise.", **options})
+
+
 ALL = {
     "Picture": lambda: widgets.Picture(picture(), alt="Noise.", caption="Some noise."),
     "Compare": lambda: widgets.Compare(picture(), picture(1), alt="Noise.", caption="Some noise."),
     "Brush": lambda: widgets.Brush(picture(1), alt="Noise.", caption="Some noise."),
-    "explore": explorer,
-    "explore a comparison": lambda: explorer(compare=True),
-    "weights_explorer": lambda: widgets.weights_explorer(picture(), {"uniform": uniform}, alt="Noise.",
-                                                         caption="Some noise.", radius=3),
+    "Explorer": explorer,
+    "Explorer of a comparison": lambda: explorer(compare=True),
+    "Film": film,
     "TrainingMonitor": monitor_of_a_training,
 }
 
 
+# --- what widgets know ----------------------------------------------------------------------------------------------
+
+def imported(path):
+    """The modules of labkit that a file imports, wherever it does."""
+    found = set()
+    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+        if isinstance(node, ast.Import):
+            found |= {name.name for name in node.names}
+        elif isinstance(node, ast.ImportFrom):
+            found |= {node.module, *(f"{node.module}.{name.name}" for name in node.names)}
+    return {".".join(name.split(".")[:2]) for name in found if name.startswith("labkit.")}
+
+
+def test_general_widgets_know_no_chapter_and_a_chapter_s_own_know_no_later_one():
+    order = [f"labkit.{chapter.topic}" for chapter in chapters.CHAPTERS]
+    for path in FOLDER.glob("*.py"):
+        own = f"labkit.{path.stem}"
+        allowed = set(order[:order.index(own) + 1]) if own in order else set()
+        assert imported(path) & set(order) <= allowed, path.name
+    assert "labkit.patchmatch" in imported(FOLDER / "patchmatch.py")   # else nothing was read
+
+
+def test_widgets_are_imported_without_any_chapter_and_a_chapter_s_own_with_it():
+    code = ("import sys, labkit.widgets\n"
+            f"topics = {[f'labkit.{chapter.topic}' for chapter in chapters.CHAPTERS]}\n"
+            "assert not [name for name in topics if name in sys.modules]\n"
+            "labkit.widgets.FieldPlayer\n"
+            "assert 'labkit.patchmatch' in sys.modules and 'labkit.texture_optimization' not in sys.modules")
+    assert subprocess.run([sys.executable, "-c", code]).returncode == 0
+
+
+def test_everything_that_is_named_can_be_had_and_is_a_widget():
+    assert all(issubclass(getattr(widgets, name), ipywidgets.DOMWidget) for name in widgets.__all__)
+    assert dir(widgets) == list(widgets.__all__)
+    with pytest.raises(AttributeError, match="no 'explore'; it has Brush"):
+        _ = widgets.explore   # what there is has one name: the class
+
+
 # --- what remains without a kernel ----------------------------------------------------------------------------------
 
-@pytest.mark.parametrize("make", ALL.values(), ids=ALL)
-def test_every_widget_leaves_a_picture_with_words_beside_its_live_view(make):
-    data, _ = make()._repr_mimebundle_()
-    assert set(data) == {VIEW, "text/html", "text/plain"}
-    tags = re.findall(r'<img src="data:image/(?:png|jpeg);base64,([^"]+)" alt="([^"]+)"', data["text/html"])
-    assert tags and all(decoded(base64.b64decode(picture)).numel() and words for picture, words in tags)
-    caption = "A training." if "A training." in data["text/plain"] else "Some noise."
-    assert caption in data["text/html"] and caption in data["text/plain"]
-    assert "<figcaption" in data["text/html"] and "VBox(" not in data["text/plain"]
+@pytest.mark.parametrize("name", ALL)
+def test_every_widget_leaves_a_picture_with_words_beside_its_live_view(name):
+    monitor = name == "TrainingMonitor"
+    assert_leaves_a_picture(ALL[name](), alt="The loss falls." if monitor else "Noise.",
+                            caption="A training." if monitor else "Some noise.")
 
 
 @pytest.mark.parametrize("with_view", [True, False], ids=["with the widget's entry", "without it"])
@@ -88,7 +118,7 @@ def test_a_converted_notebook_shows_the_still_picture(with_view):
     if not with_view:
         del data[VIEW]
     output = nbformat.v4.new_output("execute_result", data=data, execution_count=1)
-    notebook = nbformat.v4.new_notebook(cells=[nbformat.v4.new_code_cell("explore()", outputs=[output])])
+    notebook = nbformat.v4.new_notebook(cells=[nbformat.v4.new_code_cell("Explorer()", outputs=[output])])
     with warnings.catch_warnings():   # nbconvert's own: it is no business of the widgets
         warnings.simplefilter("ignore")
         page, _ = HTMLExporter().from_notebook_node(notebook)
@@ -100,6 +130,7 @@ def test_a_converted_notebook_shows_the_still_picture(with_view):
 @pytest.mark.parametrize("make", [lambda alt: widgets.Picture(picture(), alt=alt),
                                   lambda alt: widgets.Compare(picture(), picture(), alt=alt),
                                   lambda alt: widgets.Brush(picture(), alt=alt),
+                                  lambda alt: film(alt=alt),
                                   lambda alt: widgets.TrainingMonitor(3, alt=alt)])
 def test_no_picture_goes_without_words(make):
     with pytest.raises(ValueError, match="alt is empty"):
@@ -111,7 +142,7 @@ def test_no_picture_goes_without_words(make):
 def test_a_picture_is_sent_exactly_to_8_bits():
     image = picture(height=7)
     shown = widgets.Picture(image, alt="Noise.")
-    assert torch.equal(decoded(shown.data), (image.permute(1, 2, 0) * 255).round() / 255)
+    assert torch.equal(decoded(shown.data), as_shown(image))
     assert shown.size == (7, 20) and shown.scale == 16   # 20 pixels reach 320 at 16 screen pixels each
 
 
@@ -166,15 +197,14 @@ def test_the_still_picture_of_a_brush_shows_what_is_painted():
     assert brush.still().html != empty
 
 
-# --- explore --------------------------------------------------------------------------------------------------------
+# --- Explorer -------------------------------------------------------------------------------------------------------
 
 def test_moving_a_slider_redraws_the_picture():
     shown = explorer()
     before = shown.picture.data
     shown.controls["amount"].value = 0.25
     assert shown.picture.data != before and torch.equal(shown.result, picture() + 0.25)
-    expected = ((picture() + 0.25).clamp(max=1).permute(1, 2, 0) * 255).round() / 255
-    assert torch.equal(decoded(shown.picture.data), expected)
+    assert torch.equal(decoded(shown.picture.data), as_shown(picture() + 0.25))
     assert shown.picture.alt == "Noise. (amount = 0.25)"
 
 
@@ -202,14 +232,14 @@ def test_an_error_of_the_function_is_shown_as_text_and_goes_away():
                                              (lambda image, s: image @ image[0], "RuntimeError"),
                                              (lambda image: image, "TypeError")])
 def test_whatever_a_reader_s_own_function_does_is_shown_as_text(answer, message):
-    shown = widgets.explore(answer, torch.zeros(3, 5, 6), alt="Black.", s=(0, 3, 1))
+    shown = widgets.Explorer(answer, torch.zeros(3, 5, 6), alt="Black.", s=(0, 3, 1))
     assert message in shown._message.value and shown.result is None
     assert shown._repr_mimebundle_()
 
 
 def test_a_function_that_writes_into_its_input_spoils_nothing():
     image = picture()
-    shown = widgets.explore(lambda image, amount: image.mul_(amount), image, alt="Noise.", amount=(0.0, 1.0, 0.5))
+    shown = widgets.Explorer(lambda image, amount: image.mul_(amount), image, alt="Noise.", amount=(0.0, 1.0, 0.5))
     shown.controls["amount"].value = 1.0
     assert torch.equal(shown.result, picture()) and torch.equal(image, picture())
 
@@ -244,16 +274,11 @@ def test_a_label_for_no_slider_is_refused():
 
 
 def test_several_pictures_can_be_chosen_by_name():
-    shown = widgets.explore(brighten, {"first": picture(), "second": picture(1, seed=3)}, alt="Noise.",
+    shown = widgets.Explorer(brighten, {"first": picture(), "second": picture(1, seed=3)}, alt="Noise.",
                             amount=(0.0, 1.0, 0.0))
     assert shown._choice.layout.display == "flex"
     shown._choice.value = "second"
     assert torch.equal(shown.result, picture(1, seed=3))
-
-
-def upload(shown, name, content):
-    file = {"name": name, "type": "image/png", "size": len(content), "content": memoryview(content), "last_modified": 0}
-    shown._upload.set_state({"value": [file]})
 
 
 def test_a_picture_of_one_s_own_is_worked_on_and_reduced():
@@ -275,48 +300,6 @@ def test_a_file_that_is_no_picture_is_named_in_the_message():
     assert shown.image.shape == (3, 12, 20)
     with pytest.raises(ValueError, match="^holiday.png "):
         read_upload("holiday.png", images.to_bytes(picture())[:60])
-
-
-# --- weights_explorer -----------------------------------------------------------------------------------------------
-
-def test_choosing_a_pixel_shows_the_weights_around_it():
-    calls = []
-
-    def counted(image, row, column):
-        calls.append((row, column))
-        return point(image, row, column)
-
-    shown = widgets.weights_explorer(picture(), {"point": counted, "uniform": uniform}, alt="Noise.", radius=2,
-                                     pixel=(5, 6))
-    assert set(shown.maps) == {"point", "uniform"} and shown.largest["uniform"] == pytest.approx(1 / 240)
-    shown.picture.set_state({"row": 8, "column": 9})
-    assert calls == [(5, 6), (8, 9)]   # once for both coordinates
-    yellow, dark = shown.maps["point"].image[:, 2, 2], shown.maps["point"].image[:, 0, 0]
-    assert shown.maps["point"].size == (5, 5) and yellow.sum() > 1.5 > 1 > dark.sum()
-    assert "largest 1" in shown.maps["point"].caption and "row 8, column 9" in shown.maps["point"].alt
-
-
-def test_near_a_corner_the_part_that_is_shown_stays_inside_the_picture():
-    shown = widgets.weights_explorer(picture(), {"point": point}, alt="Noise.", radius=3, pixel=(0, 19))
-    weights = shown.maps["point"]
-    assert weights.size == (7, 7) and (weights.row, weights.column) == (0, 6)
-    assert weights.image[:, 0, 6].sum() > 1.5
-    assert torch.equal(shown._near.image, picture()[:, :7, 13:])
-
-
-def test_the_still_picture_outlines_the_part_whose_weights_are_shown():
-    image = torch.full((1, 12, 20), 0.5)
-    shown = widgets.weights_explorer(image, {"point": point}, alt="Grey.", radius=3, pixel=(6, 10))
-    outlined = shown._outlined()[0]
-    assert outlined[3, 7:14].eq(1).all() and outlined[4, 8:13].eq(0).all() and outlined[6, 10] == 0.5
-    assert shown.picture.image.eq(0.5).all()
-
-
-def test_weights_of_a_wrong_shape_are_reported_and_the_others_shown():
-    shown = widgets.weights_explorer(picture(), {"bad": lambda image, row, column: image, "point": point}, alt="Noise.",
-                                     radius=2)
-    assert "bad returned a tensor of shape (3, 12, 20)" in shown._message.value
-    assert shown.largest == {"point": 1.0}
 
 
 # --- TrainingMonitor ------------------------------------------------------------------------------------------------
@@ -345,24 +328,93 @@ def test_a_monitor_shows_its_last_state_however_the_training_ends(monkeypatch):
     assert len(shown) == 1 and "step 2 of 100, loss 2" in shown[0]
 
 
+def test_a_monitor_shows_several_samples_side_by_side():
+    monitor = widgets.TrainingMonitor(3, alt="The loss falls.")
+    samples = random_image(4, 3, 5, 6)
+    monitor.update(0, loss=1.0, picture=samples)
+    monitor.redraw()
+    assert torch.equal(monitor._picture.image, images.tile(samples)) and monitor.still()
+
+
+# --- charts ---------------------------------------------------------------------------------------------------------
+
+def coordinates(line):
+    """The points of a polyline."""
+    return [tuple(map(float, pair.split(","))) for pair in line.get("points").split()]
+
+
 @pytest.mark.parametrize("logarithmic", [True, False])
 @pytest.mark.parametrize("values", [[], [1.0], [0.0, -1.0], [5.0, 5.0], [1e-6, 1e3], [0.31, 0.35],
                                     list(range(1, 3000))])
 def test_a_chart_can_be_drawn_of_any_values(values, logarithmic):
-    import xml.etree.ElementTree as xml
-
-    chart = xml.fromstring(chart_svg({"a <b>": list(enumerate(values))}, steps=3000, logarithmic=logarithmic))
+    panel = Panel({"a <b>": list(enumerate(values))}, 0, 3000)
+    chart = xml.fromstring(chart_svg([panel], label="a <b>", logarithmic=logarithmic))
+    assert chart.get("aria-label") == "a <b>"
     lines = chart.findall("polyline")
     drawn = any(value > 0 for value in values) if logarithmic else bool(values)
     assert len(lines) == drawn
     for line in lines:
-        points = [tuple(map(float, pair.split(","))) for pair in line.get("points").split()]
+        points = coordinates(line)
         assert len(points) <= 501 and all(0 <= x <= 480 and 0 <= y <= 220 for x, y in points)
 
 
-def test_widgets_know_nothing_of_the_chapters():
-    import subprocess
-    import sys
+def test_curves_have_a_colour_a_dash_and_their_name_at_their_end():
+    curves = {"first": [(0, 0.0), (9, 9.0)], "second": [(0, 4.0), (9, 4.0)], "third": [(0, 8.0), (9, 4.1)]}
+    chart = xml.fromstring(chart_svg([Panel(curves, 0, 9)], label="Three."))
+    lines, dots = chart.findall("polyline"), chart.findall("circle")
+    assert len({line.get("stroke") for line in lines}) == len({line.get("stroke-dasharray") for line in lines}) == 3
+    assert [(float(dot.get("cx")), float(dot.get("cy"))) for dot in dots] == [coordinates(line)[-1] for line in lines]
+    names = {text.text: float(text.get("y")) for text in chart.findall("text") if text.text in curves}
+    assert names["first"] < names["third"] < names["second"]   # as the curves end, from the highest to the lowest
+    assert names["second"] - names["third"] == pytest.approx(14)   # one under the other where both end together
+    with pytest.raises(ValueError, match="no panels"):
+        chart_svg([], label="Nothing.")
 
-    code = "import sys, labkit.widgets; sys.exit('labkit.filtering' in sys.modules)"
-    assert subprocess.run([sys.executable, "-c", code]).returncode == 0
+
+def test_each_curve_has_its_own_scale_and_the_dot_is_at_the_frame():
+    curves = [[600.0, -5.0, 0.0], [2.0, 2.0], [1e-9]]
+    panels = [Panel({"": list(enumerate(curve, start))}, start - 0.5, start + len(curve) - 0.5)
+              for curve, start in zip(curves, (0, 3, 5))]
+    points = [coordinates(line) for line in xml.fromstring(chart_svg(panels, label="a", axes=False)).findall("polyline")]
+    assert [len(one) for one in points] == [3, 2, 1]
+    assert min(y for _, y in points[0]) == 5.5 and max(y for _, y in points[0]) == 49.5   # a tenth from both edges of 55
+    assert all(0 < x < 560 for one in points for x, _ in one)
+    for number, place in enumerate(sum(points, [])):
+        dots = xml.fromstring(chart_svg(panels, label="a", axes=False, at=number)).findall("circle")
+        assert [(float(dot.get("cx")), float(dot.get("cy"))) for dot in dots] == [place]
+
+
+def test_a_film_with_curves_says_the_value_of_its_frame():
+    shown = film(3, curves=[RISING[:2], [], RISING[2:]], measure="a < b")
+    shown.slider.value = 1
+    chart = shown._curve.value
+    assert 'aria-label="a &lt; b, now 3"' in chart and chart.count("<polyline") == 2 and "on its own scale" in chart
+
+
+# --- Film -----------------------------------------------------------------------------------------------------------
+
+def test_a_film_shows_its_pictures_side_by_side_with_their_caption():
+    shown = film()
+    shown.slider.value = 7
+    for picture, seed, channels, title in zip(shown.pictures, (7, 92), (1, 3), ("x_t", "estimate")):
+        assert torch.equal(decoded(picture.data), as_shown(random_image(channels, 6, 6, seed=seed)))
+        assert picture.caption == title and picture.alt == f"Noise. ({title}) t = 7"
+    assert "t = 7" in shown._told.value
+
+
+def test_the_still_picture_of_a_film_has_five_frames_of_each_picture():
+    text = film().still().text
+    assert [f"x_t, t = {k} 6×6" in text and f"estimate, t = {k} 6×6" in text for k in range(11)] == [
+        k in (0, 2, 5, 8, 10) for k in range(11)]
+    assert "frame 2 6×6" in film(3, titles=["a", "b"], captions=["c" * 80] * 3).still().text   # no title so long
+
+
+@pytest.mark.parametrize("options, message", [({"captions": ["a"]}, "11 frames and 1 captions"),
+                                              ({"titles": ["a"]}, "frame 0 has 2 pictures and there are 1 titles"),
+                                              ({"curves": [[1.0] * 10]}, "10 values and there are 11 frames"),
+                                              ({"curves": [[float("nan")] * 11]}, "a value of curves is nan"),
+                                              ({"interval": 0}, "interval is 0"),
+                                              ({"beside": {"truth": torch.zeros(2, 3, 3)}}, "truth is a tensor")])
+def test_a_film_of_something_else_is_refused(options, message):
+    with pytest.raises(ValueError, match=message):
+        film(**options)

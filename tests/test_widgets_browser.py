@@ -30,9 +30,9 @@ def told(widget, values):
     widget.observe(lambda change: label.set_trait("value", str(values())))
     return label
 """, """
-widgets.explore(brighten, noise, alt="Noise.", caption="Brighter noise.", amount=(0.0, 1.0, 0.5), upload=True)
+widgets.Explorer(brighten, noise, alt="Noise.", caption="Brighter noise.", amount=(0.0, 1.0, 0.5), upload=True)
 """, """
-weights = widgets.weights_explorer(noise, {"bump": bump}, alt="Noise.", radius=8, pixel=(20, 30))
+weights = widgets.WeightsExplorer(noise, {"bump": bump}, alt="Noise.", radius=8, pixel=(20, 30))
 display(weights, told(weights.picture, lambda: [weights.picture.row, weights.picture.column]))
 """, """
 picture = widgets.Picture(noise, alt="Noise.", caption="Choose.")

@@ -1,36 +1,16 @@
 """The widgets of chapter 2 without a browser: what they compute, what they say, and the still pictures they leave."""
 
-import base64
 import dataclasses
-import io
-import re
-import subprocess
-import sys
 
-import numpy as np
 import pytest
 import torch
-from PIL import Image
+from tests.pictures import random_image
+from tests.widgets import as_shown, assert_leaves_a_picture, decoded
 
-from labkit import figures, images, patchmatch, runtime, widgets
-from labkit.widgets.still import VIEW
+from labkit import figures, patchmatch, widgets
 
 SIDE = 3
-
-
-def noise(height=20, width=24, channels=3, seed=0):
-    return torch.rand(channels, height, width, generator=runtime.generator(seed))
-
-
-def decoded(data):
-    return torch.from_numpy(np.array(Image.open(io.BytesIO(data)))).float() / 255
-
-
-def as_shown(image):
-    return (image.clamp(0, 1).permute(1, 2, 0) * 255).round() / 255
-
-
-IMAGE, EXEMPLAR = noise(), noise(22, 18, seed=1)
+IMAGE, EXEMPLAR = random_image(3, 20, 24), random_image(3, 22, 18, seed=1)
 
 
 @pytest.fixture(scope="module")
@@ -39,38 +19,18 @@ def match():
 
 
 def player(match, **options):
-    return widgets.field_player(match, **{"image": IMAGE, "exemplar": EXEMPLAR, **options})
+    return widgets.FieldPlayer(match, **{"image": IMAGE, "exemplar": EXEMPLAR, **options})
 
 
 def explorer(match, **options):
-    return widgets.match_explorer(match, **{"image": IMAGE, "exemplar": EXEMPLAR, **options})
+    return widgets.MatchExplorer(match, **{"image": IMAGE, "exemplar": EXEMPLAR, **options})
 
 
-def grey(image, mask):
-    return torch.where(mask, 0.5, image)
+# --- both -----------------------------------------------------------------------------------------------------------
 
-
-def upload(shown, name, content):
-    file = {"name": name, "type": "image/png", "size": len(content), "content": memoryview(content), "last_modified": 0}
-    shown._upload.set_state({"value": [file]})
-
-
-# --- all of them ----------------------------------------------------------------------------------------------------
-
-@pytest.mark.parametrize("make", [player, explorer, lambda match, **words: widgets.eraser(IMAGE, fill=grey, **words)],
-                         ids=["field_player", "match_explorer", "eraser"])
+@pytest.mark.parametrize("make", [player, explorer])
 def test_every_widget_leaves_a_picture_with_words_beside_its_live_view(match, make):
-    data, _ = make(match, alt="Noise.", caption="Some noise.")._repr_mimebundle_()
-    assert set(data) == {VIEW, "text/html", "text/plain"}
-    tags = re.findall(r'<img src="data:image/(?:png|jpeg);base64,([^"]+)" alt="([^"]+)"', data["text/html"])
-    assert tags and all(decoded(base64.b64decode(picture)).numel() and "Noise." in words for picture, words in tags)
-    assert "<figcaption" in data["text/html"]
-    assert "Some noise." in data["text/html"] and "Some noise." in data["text/plain"]
-
-
-def test_the_chapter_is_loaded_only_when_a_widget_needs_it():
-    code = "import sys, labkit.widgets; sys.exit('labkit.patchmatch' in sys.modules)"
-    assert subprocess.run([sys.executable, "-c", code]).returncode == 0
+    assert_leaves_a_picture(make(match, alt="Noise.", caption="Some noise."), alt="Noise.", caption="Some noise.")
 
 
 @pytest.mark.parametrize("make", [player, explorer])
@@ -87,7 +47,7 @@ def test_pictures_that_do_not_belong_to_the_match_are_refused(match, make):
         make(turned)
 
 
-# --- field_player ---------------------------------------------------------------------------------------------------
+# --- FieldPlayer ----------------------------------------------------------------------------------------------------
 
 def test_the_player_shows_the_field_and_the_rebuilt_image_of_each_iteration(match):
     shown = player(match, alt="Noise.")
@@ -139,7 +99,7 @@ def test_the_still_picture_of_the_player_has_the_start_and_the_end(match):
     assert f"start {match.history[0]:.3g}" in markup and f"iteration 3 {match.history[3]:.3g}" in markup
 
 
-# --- match_explorer -------------------------------------------------------------------------------------------------
+# --- MatchExplorer --------------------------------------------------------------------------------------------------
 
 def test_a_chosen_patch_is_answered_once_with_its_match_and_candidates(match, monkeypatch):
     calls, search = [], patchmatch.candidates
@@ -217,116 +177,3 @@ def test_the_still_picture_follows_the_chosen_patch(match):
     before = shown.still().html
     shown.pictures.row = 9
     assert shown.still().html != before and "Patch at row 9, column 5" in shown.still().html
-
-
-# --- eraser ---------------------------------------------------------------------------------------------------------
-
-def test_the_eraser_begins_with_a_hole_and_its_filling():
-    shown = widgets.eraser(IMAGE, fill=grey)
-    mask = shown.brush.mask
-    assert 0.02 < mask.float().mean() < 0.1 and mask[0, 10, 12]
-    assert torch.equal(shown.made, torch.where(mask, 0.5, IMAGE))
-    assert torch.equal(decoded(shown.results[0].data), as_shown(shown.made))
-    assert f"{int(mask.sum())} pixels filled in" in shown.results[0].caption
-
-
-def test_the_button_fills_what_is_painted_now():
-    shown, mask = widgets.eraser(IMAGE, fill=grey), noise(channels=1) > 0.5
-    shown.brush.mask = mask
-    assert "before you painted on" in shown.results[0].caption
-    shown.button.click()
-    assert torch.equal(shown.made, torch.where(mask, 0.5, IMAGE)) and "pixels filled" in shown.results[0].caption
-
-
-def test_while_it_fills_the_button_is_busy_and_afterwards_it_is_not():
-    seen = []
-
-    def watch(image, mask):
-        seen.append((shown.button.disabled, shown.button.description))
-        if len(seen) == 2:
-            raise RuntimeError("no memory")
-        return image
-
-    shown = widgets.eraser(IMAGE, fill=grey)
-    shown._function = watch
-    shown.button.click()
-    shown.button.click()
-    assert seen == [(True, "Filling …")] * 2
-    assert (shown.button.disabled, shown.button.description) == (False, "Fill")
-
-
-def test_an_error_of_the_filling_is_shown_as_text_and_goes_away():
-    def fill(image, mask):
-        if mask[0, 0, 0]:
-            raise ValueError("the hole is <everywhere>")
-        return image
-
-    shown = widgets.eraser(IMAGE, fill=fill)
-    mask = shown.brush.mask
-    shown.brush.mask = torch.ones_like(mask)
-    shown.button.click()
-    assert "the hole is &lt;everywhere&gt;" in shown._message.value and isinstance(shown.error, ValueError)
-    assert "the hole is &lt;everywhere&gt;" in shown.still().html and "labkit-stale" in shown._beside._dom_classes
-    shown.brush.mask = mask
-    shown.button.click()
-    assert shown.error is None and shown._message.value == "" and "labkit-stale" not in shown._beside._dom_classes
-
-
-@pytest.mark.parametrize("answer, message", [(lambda image, mask: None, "fill returned NoneType"),
-                                             (lambda image, mask: image[:, 1:], "fill returned a tensor of shape"),
-                                             (lambda image, mask: image / 0, "NaN or infinite"),
-                                             (lambda image: image, "TypeError")])
-def test_whatever_a_reader_s_own_filling_does_is_shown_as_text(answer, message):
-    shown = widgets.eraser(IMAGE, fill=answer)
-    assert message in shown._message.value and shown.made is None
-    assert "filled" not in shown.still().text and shown._repr_mimebundle_()
-
-
-def test_a_filling_that_writes_into_its_input_spoils_nothing():
-    image = noise()
-
-    def fill(image, mask):
-        image.zero_()
-        mask.fill_(True)
-        return image
-
-    shown = widgets.eraser(image, fill=fill)
-    assert torch.equal(image, IMAGE) and torch.equal(shown.brush.image, IMAGE) and not shown.brush.mask.all()
-
-
-def test_with_nothing_painted_nothing_is_filled():
-    calls = []
-    nothing = torch.zeros(1, 20, 24, dtype=torch.bool)
-    shown = widgets.eraser(IMAGE, fill=lambda image, mask: calls.append(mask), mask=nothing)
-    assert calls == [] and "Nothing is painted yet" in shown._message.value and shown.error is None
-
-
-def test_a_large_picture_and_its_mask_are_reduced_and_no_hole_is_lost():
-    mask = torch.zeros(1, 60, 80, dtype=torch.bool)
-    mask[0, 31, 41] = True
-    shown = widgets.eraser(noise(60, 80), fill=grey, mask=mask, size=40)
-    assert shown.brush.size == (30, 40) and shown.brush.mask.nonzero().tolist() == [[0, 15, 20]]
-    assert shown.made.shape == (3, 30, 40)
-
-
-def test_a_picture_of_one_s_own_waits_for_its_hole():
-    shown = widgets.eraser(IMAGE, fill=grey, size=32)
-    upload(shown, "holiday.png", images.to_bytes(noise(30, 64)))
-    assert shown.brush.size == (15, 32) and not shown.brush.mask.any() and shown.made is None
-    assert "holiday.png: paint over" in shown._message.value
-    mask = torch.zeros(1, 15, 32, dtype=torch.bool)
-    mask[:, 4:8, 4:8] = True
-    shown.brush.mask = mask
-    shown.button.click()
-    assert (shown.made[:, 4:8, 4:8] == 0.5).all() and shown.results[0].size == (15, 32)
-    upload(shown, "notes.txt", b"not a picture")
-    assert "notes.txt is not a picture" in shown._message.value and shown.brush.size == (15, 32)
-
-
-def test_an_eraser_of_something_else_is_refused():
-    with pytest.raises(ValueError, match="fill is str 'grey'; expected a function"):
-        widgets.eraser(IMAGE, fill="grey")
-    with pytest.raises(ValueError, match=r"boolean tensor \(1, 20, 24\)"):
-        widgets.eraser(IMAGE, fill=grey, mask=torch.zeros(1, 4, 4, dtype=torch.bool))
-    with pytest.raises(ValueError, match="size is 3"):
-        widgets.eraser(IMAGE, fill=grey, size=3)

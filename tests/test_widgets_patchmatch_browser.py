@@ -34,16 +34,16 @@ def fill(image, mask):
         time.sleep(0.02)
     return torch.where(mask, 0.5, image)
 """, """
-widgets.field_player(match, image=image, exemplar=exemplar)
+widgets.FieldPlayer(match, image=image, exemplar=exemplar)
 """, """
-explorer = widgets.match_explorer(match, image=image, exemplar=exemplar, patch=(10, 20))
+explorer = widgets.MatchExplorer(match, image=image, exemplar=exemplar, patch=(10, 20))
 pictures = explorer.pictures
 display(explorer, told([pictures], lambda: [pictures.row, pictures.column, pictures.fixed]),
         told([pictures, explorer.slider], lambda: [len(explorer.candidates), *pictures.answer["match"],
                                                    pictures.answer["row"], pictures.answer["column"],
                                                    explorer.slider.value]))
 """, """
-eraser = widgets.eraser(image, fill=fill)
+eraser = widgets.Eraser(image, fill=fill)
 display(eraser, told([eraser.brush], lambda: [int(eraser.brush.mask.sum())]))
 """]
 PLAYER, EXPLORER, ERASER = range(1, 4)

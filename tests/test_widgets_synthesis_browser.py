@@ -33,9 +33,9 @@ def generate(painting):
 three = torch.zeros(3, 32, 48)   # dark blue, green and white beside one another
 three[2, :, :16], three[1, :, 16:32], three[:, :, 32:] = 0.3, 0.6, 1
 """, """
-widgets.synthesis_player(Synthesis(noise, [[3.0, 2.0], [1.5], [0.5]], frames), exemplar=noise, alt="Noise.")
+widgets.SynthesisPlayer(Synthesis(noise, [[3.0, 2.0], [1.5], [0.5]], frames), exemplar=noise, alt="Noise.")
 """, """
-painter = widgets.painter(three, generate=generate, start=torch.zeros(3, 32, 48), alt="Blobs.")
+painter = widgets.Painter(three, generate=generate, start=torch.zeros(3, 32, 48), alt="Blobs.")
 canvas = painter.canvas
 canvas.radius = 3
 display(painter, told(canvas, lambda: [int((canvas.painting[k] > 0.25).sum()) for k in range(3)] + [canvas.color]))
@@ -43,7 +43,7 @@ display(painter, told(canvas, lambda: [int((canvas.painting[k] > 0.25).sum()) fo
 def several(image, mask):
     return torch.stack([torch.where(mask, k / 3, image) for k in range(3)])
 
-widgets.eraser(noise, fill=several, mean=True)
+widgets.Eraser(noise, fill=several, mean=True)
 """]
 PLAYER, PAINTER, ERASER = range(1, 4)
 
@@ -63,7 +63,7 @@ def blank(notebook):
 
 def test_a_film_is_moved_by_keyboard_and_says_where_it_is(notebook):
     cell, page = notebook.cell(PLAYER), notebook.page
-    picture, curves = cell.locator("img.labkit-image").nth(0), cell.locator("svg.labkit-curves")
+    picture, curves = cell.locator("img.labkit-image").nth(0), cell.locator("svg.labkit-chart")
     handle = cell.locator(".noUi-handle")
     handle.focus()
     page.keyboard.press("Home")

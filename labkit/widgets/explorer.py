@@ -12,16 +12,16 @@ from torch import Tensor
 
 from labkit import figures
 from labkit.validation import describe, validate_image, validate_number
+from labkit.widgets.base import Still, error_html, note_html
 from labkit.widgets.pictures import Compare, Picture
-from labkit.widgets.still import Still, complaint, note
 from labkit.widgets.uploads import upload_button
+
+__all__ = ["Explorer", "align", "control"]
 
 Spec = Sequence | bool | ipywidgets.ValueWidget
 
 
-def explore(function: Callable[..., Tensor], image: Tensor | Mapping[str, Tensor], *, alt: str, caption: str = "",
-            compare: bool = False, upload: bool = False, scale: float | None = None,
-            labels: Mapping[str, str] | None = None, **sliders: Spec) -> Explorer:
+class Explorer(Still, ipywidgets.VBox):
     """Show `function(image, **values)` with a control for each value; the picture follows the controls.
 
     Parameters
@@ -40,17 +40,6 @@ def explore(function: Callable[..., Tensor], image: Tensor | Mapping[str, Tensor
         and no step is given. A list of words (or of pairs `(word, value)`) is a choice, a boolean a checkbox, and any
         ipywidgets control is used as it is.
 
-    Examples
-    --------
-    >>> explore(labkit.filtering.gaussian_filter, image, sigma=(0.3, 10.0, 3.0), alt="A blurred cat.")  # doctest: +SKIP
-    """
-    return Explorer(function, image, alt=alt, caption=caption, compare=compare, upload=upload, scale=scale,
-                    labels=labels, sliders=sliders)
-
-
-class Explorer(Still, ipywidgets.VBox):
-    """What `explore` returns.
-
     Attributes
     ----------
     controls : the control of each parameter, by name; set `controls["sigma"].value` to move it from Python.
@@ -58,11 +47,23 @@ class Explorer(Still, ipywidgets.VBox):
     result : the image that the function returned last, `None` before its first success.
     picture : the `Picture` or `Compare` that shows it.
     error : what the function raised at the present values, or `None`.
+
+    Raises
+    ------
+    ValueError : an image is none, a slider cannot be made of what is given, or `labels` names no slider.
+
+    Examples
+    --------
+    >>> image = torch.rand(3, 20, 30)
+    >>> explorer = Explorer(lambda image, share: share * image, image, share=(0.0, 1.0, 0.5), alt="Noise.")
+    >>> explorer.controls["share"].value = 0.25
+    >>> torch.equal(explorer.result, 0.25 * image)
+    True
     """
 
-    def __init__(self, function: Callable[..., Tensor], image: Tensor | Mapping[str, Tensor], *, alt: str, caption: str,
-                 compare: bool, upload: bool, scale: float | None, labels: Mapping[str, str] | None,
-                 sliders: Mapping[str, Spec]):
+    def __init__(self, function: Callable[..., Tensor], image: Tensor | Mapping[str, Tensor], *, alt: str,
+                 caption: str = "", compare: bool = False, upload: bool = False, scale: float | None = None,
+                 labels: Mapping[str, str] | None = None, **sliders: Spec):
         pictures = dict(image) if isinstance(image, Mapping) else {"the course's picture": image}
         if not pictures:
             raise ValueError("image is an empty mapping; expected at least one image")
@@ -116,17 +117,17 @@ class Explorer(Still, ipywidgets.VBox):
             validate_image(result, name="the function's result", channels=(1, 3), batch=False)
         except Exception as error:   # a reader's own function may raise anything, and a callback would swallow it
             self.error = error
-            self._message.value = complaint(error)
+            self._message.value = error_html(error)
             self.add_class("labkit-stale")
             return
         self.error, self.result = None, result
         self.remove_class("labkit-stale")
         alt = self._described(self._alt)
         if isinstance(self.picture, Compare):
-            self.picture._put(result, before=self.image, alt=alt)
+            self.picture.show(result, before=self.image, alt=alt)
         else:
-            self.picture._put(result, alt=alt)
-        self._message.value = note(f"computed in {1000 * seconds:.0f} ms")
+            self.picture.show(result, alt=alt)
+        self._message.value = note_html(f"computed in {1000 * seconds:.0f} ms")
 
     def _receive(self, file: str, image: Tensor) -> None:
         name = f"{file} (yours)"
@@ -152,11 +153,11 @@ class Explorer(Still, ipywidgets.VBox):
         if isinstance(self.picture, Compare):
             return figures.show([self.image, self.result], titles=list(self.picture.labels), alt=self.picture.alt,
                                 caption=caption)
-        return figures.show(self.result, alt=self.picture.alt, caption=caption, width=self.picture._width())
+        return figures.show(self.result, alt=self.picture.alt, caption=caption, width=self.picture.shown_width)
 
 
 def control(spec: Spec, *, name: str, label: str | None = None) -> ipywidgets.ValueWidget:
-    """The ipywidgets control for one parameter; `explore` says what `spec` may be."""
+    """The ipywidgets control for one parameter; `Explorer` says what `spec` may be."""
     description = label or name.replace("_", " ")
     if isinstance(spec, ipywidgets.ValueWidget):
         spec.description = spec.description if label is None and spec.description else description

@@ -10,9 +10,11 @@ from torch import Tensor
 
 from labkit import figures
 from labkit.validation import describe
-from labkit.widgets.pictures import Picture, zoom
-from labkit.widgets.still import Still, complaint, note, words
+from labkit.widgets.base import Still, caption_html, error_html, note_html, zoom
+from labkit.widgets.pictures import Picture
 from labkit.widgets.uploads import upload_button
+
+__all__ = ["Maker"]
 
 
 class Maker(Still, ipywidgets.VBox):
@@ -45,7 +47,7 @@ class Maker(Still, ipywidgets.VBox):
         self._beside = ipywidgets.VBox()
         self._panels = ipywidgets.HBox(layout={"flex_flow": "row wrap"})
         tools = ipywidgets.HBox([self.button, *([self._upload] if upload else [])], layout={"flex_flow": "row wrap"})
-        super().__init__([self._panels, tools, self._message, ipywidgets.HTML(words(caption))])
+        super().__init__([self._panels, tools, self._message, ipywidgets.HTML(caption_html(caption))])
         self.add_class("labkit-widget")
         self.button.on_click(self.make)
 
@@ -62,7 +64,7 @@ class Maker(Still, ipywidgets.VBox):
             self._checked(made)
         except Exception as error:   # a reader's own function may raise anything, and a callback would swallow it
             self.error = error
-            self._message.value = complaint(error)
+            self._message.value = error_html(error)
             self._beside.add_class("labkit-stale")
             return
         finally:
@@ -127,7 +129,7 @@ class Maker(Still, ipywidgets.VBox):
     def _tell(self, sentence: str) -> None:
         """What is said under the results: as the caption of the only one, or under all."""
         if len(self.results) > 1:
-            self._told.value = words(sentence)
+            self._told.value = caption_html(sentence)
         else:
             self.results[0].caption = sentence
 
@@ -139,7 +141,7 @@ class Maker(Still, ipywidgets.VBox):
         self.button.disabled = busy
         self.button.description = f"{self.doing} …" if busy else self.verb
         if busy:
-            self._message.value = note(f"{self.doing}; this can take some seconds.")
+            self._message.value = note_html(f"{self.doing}; this can take some seconds.")
 
     def _figure(self, shown: dict[str, Tensor], width: int) -> figures.Figure:
         """A still picture of what was painted, and of the results."""

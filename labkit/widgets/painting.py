@@ -10,10 +10,12 @@ from torch import Tensor
 
 from labkit import figures, images
 from labkit.validation import describe, validate_image, validate_integer
+from labkit.widgets.base import PictureWidget, note_html, script, zoom
 from labkit.widgets.maker import Maker
-from labkit.widgets.pictures import Picture, _script, _Shown, zoom
-from labkit.widgets.still import note
+from labkit.widgets.pictures import Picture
 from labkit.widgets.uploads import reduced
+
+__all__ = ["Canvas", "Painter", "color_names", "main_colors", "rough_painting"]
 
 Generate = Callable[[Tensor], Tensor]
 ROOM, ASIDE = 380, 180   # screen pixels: painting and result, and the picture that the colours come from
@@ -29,30 +31,7 @@ NAMES = {"black": 0x101010, "dark grey": 0x454545, "grey": 0x808080, "light grey
          "magenta": 0xd040b0}
 
 
-def painter(image: Tensor, *, generate: Generate, start: Tensor | None = None, colors: int = 8, upload: bool = True,
-            alt: str = "A rough painting, and the picture that is made of it.",
-            caption: str = "Paint where what should be, then press Generate.") -> Painter:
-    """Draw a rough painting in the main colours of a picture, and call a function on it.
-
-    Parameters
-    ----------
-    image : (C, H, W) image of 1 or 3 channels, whose colours are painted with; it is shown beside.
-    generate : takes the painting, an image with as many channels, and returns an image of any size, or several
-        `(N, C, h, w)`. What it raises is shown under the pictures.
-    start : the painting at first, (C, h, w); it is used at once. `None` takes the image's own blobs of colour,
-        mirrored, on at most 256 pixels.
-    colors : how many colours to paint with, at most 9; fewer where the image has fewer.
-    upload : let the reader begin with a picture of their own, which is cut to the shape of the painting.
-    alt, caption : one sentence that says what is to be seen, and the sentence under it.
-
-    Examples
-    --------
-    >>> painter(image, generate=lambda painting: psin(image, start=painting).image)   # doctest: +SKIP
-    """
-    return Painter(image, generate=generate, start=start, colors=colors, upload=upload, alt=alt, caption=caption)
-
-
-class Canvas(_Shown):
+class Canvas(PictureWidget):
     """A picture to paint on in given colours, by mouse, touch or keyboard.
 
     Arrow keys move the brush, Space puts it down or lifts it, the digits choose a colour, Ctrl+Z takes a stroke back.
@@ -68,9 +47,15 @@ class Canvas(_Shown):
     ----------
     painting : what is painted, to 8 bits; can be set. `observe` the trait `pixels` to follow strokes.
     color : the number of the chosen colour, from 0. radius : of the brush.
+
+    Examples
+    --------
+    >>> canvas = Canvas(torch.zeros(3, 20, 30), palette=torch.tensor([[0.0, 0.0, 0.0], [1.0, 1.0, 1.0]]), alt="Black.")
+    >>> [name for _, name in canvas.palette]
+    ['black', 'white']
     """
 
-    _esm = _script("strokes.js", "canvas.js")
+    _esm = script("strokes.js", "canvas.js")
     # the browser sends a memoryview, which `Bytes` would refuse
     pixels = traitlets.CBytes(help="the painting, red, green and blue of each pixel, row by row").tag(sync=True)
     palette = traitlets.List(help="of each colour, [its CSS name, its English name]").tag(sync=True)
@@ -102,11 +87,22 @@ class Canvas(_Shown):
         self.pixels = _bytes(painting)
 
     def still(self) -> figures.Figure:
-        return figures.show(self.painting, alt=self.alt, caption=self.caption, width=self._width())
+        return figures.show(self.painting, alt=self.alt, caption=self.caption, width=self.shown_width)
 
 
 class Painter(Maker):
-    """What `painter` returns.
+    """Draw a rough painting in the main colours of a picture, and call a function on it.
+
+    Parameters
+    ----------
+    image : (C, H, W) image of 1 or 3 channels, whose colours are painted with; it is shown beside.
+    generate : takes the painting, an image with as many channels, and returns an image of any size, or several
+        `(N, C, h, w)`. What it raises is shown under the pictures.
+    start : the painting at first, (C, h, w); it is used at once. `None` takes the image's own blobs of colour,
+        mirrored, on at most 256 pixels.
+    colors : how many colours to paint with, at most 9; fewer where the image has fewer.
+    upload : let the reader begin with a picture of their own, which is cut to the shape of the painting.
+    alt, caption : one sentence that says what is to be seen, and the sentence under it.
 
     Attributes
     ----------
@@ -115,12 +111,24 @@ class Painter(Maker):
     button : the button that generates; `make()` does it from Python.
     made : what `generate` returned last, `None` before its first success.
     error : what `generate` raised last, or `None`.
+
+    Raises
+    ------
+    ValueError : `image` or `start` is no image, their channels differ, `generate` is no function, or `colors` is not
+        from 1 to 9.
+
+    Examples
+    --------
+    >>> painter = Painter(torch.rand(3, 20, 30), generate=lambda painting: 1 - painting)
+    >>> torch.equal(painter.made, 1 - painter.canvas.painting)
+    True
     """
 
     verb, doing, done = "Generate", "Generating", "generated"
 
-    def __init__(self, image: Tensor, *, generate: Generate, start: Tensor | None, colors: int, upload: bool, alt: str,
-                 caption: str):
+    def __init__(self, image: Tensor, *, generate: Generate, start: Tensor | None = None, colors: int = 8,
+                 upload: bool = True, alt: str = "A rough painting, and the picture that is made of it.",
+                 caption: str = "Paint where what should be, then press Generate."):
         validate_image(image, channels=(1, 3), batch=False)
         validate_integer(colors, name="colors", minimum=1, maximum=9)
         palette = main_colors(image, colors)
@@ -147,7 +155,7 @@ class Painter(Maker):
 
     def _receive(self, file: str, image: Tensor) -> None:
         self.canvas.painting = _cut(image, self.canvas.size)
-        self._message.value = note(f"{file} is the painting now: paint on, or press Generate.")
+        self._message.value = note_html(f"{file} is the painting now: paint on, or press Generate.")
 
     def still(self) -> figures.Figure:
         return self._figure({"painting": self.canvas.painting, "picture with these colours": self._image}, 256)

@@ -2,38 +2,16 @@
 
 from __future__ import annotations
 
-import math
-from pathlib import Path
-
-import anywidget
 import torch
 import traitlets
 from torch import Tensor
 
 from labkit import figures
 from labkit.images import to_bytes
-from labkit.validation import validate_image, validate_integer, validate_mask, validate_number
-from labkit.widgets.still import Still
+from labkit.validation import validate_image, validate_integer, validate_mask
+from labkit.widgets.base import PictureWidget, script
 
-_FOLDER = Path(__file__).parent
-_STYLE = (_FOLDER / "widgets.css").read_text(encoding="utf-8")
-TILE = 280    # screen pixels: three pictures stand side by side in a window 1280 wide
-PAIR = 460    # the same for two
-
-
-def _script(*names: str) -> str:
-    return "\n".join((_FOLDER / part).read_text(encoding="utf-8") for part in ("shared.js", *names))
-
-
-def _default_scale(image: Tensor) -> int:
-    """The smallest whole enlargement that makes the longer side at least 320 screen pixels."""
-    return math.ceil(320 / max(image.shape[-2:]))
-
-
-def zoom(room: int, *pictures: Tensor) -> float:
-    """Screen pixels per pixel that fit pictures into squares of `room` screen pixels; whole from 2 on."""
-    factor = room / max(side for picture in pictures for side in picture.shape[-2:])
-    return float(int(factor)) if factor >= 2 else factor
+__all__ = ["Brush", "Compare", "Picture", "painted"]
 
 
 def painted(image: Tensor, mask: Tensor) -> Tensor:
@@ -42,32 +20,7 @@ def painted(image: Tensor, mask: Tensor) -> Tensor:
     return torch.where(mask.to(image.device), 0.31 * image + 0.69 * paint, image)
 
 
-class _Shown(Still, anywidget.AnyWidget):
-    """What all pictures share: a size, an enlargement, words."""
-
-    _css = _STYLE
-    size = traitlets.Tuple(traitlets.Int(), traitlets.Int(), help="(height, width) in pixels").tag(sync=True)
-    scale = traitlets.Float(help="screen pixels per pixel").tag(sync=True)
-    alt = traitlets.Unicode(help="what is to be seen, for who cannot see it").tag(sync=True)
-    caption = traitlets.Unicode(help="the sentence under the picture").tag(sync=True)
-
-    def __init__(self, image: Tensor, *, alt: str, caption: str, scale: float | None, **traits: object):
-        if not isinstance(alt, str) or not alt.strip():
-            raise ValueError("alt is empty; expected a sentence that says what the picture shows")
-        if scale is not None:
-            validate_number(scale, name="scale", above=0)
-        self._own_scale = scale
-        self.image = image
-        super().__init__(alt=alt, caption=caption, **self._measures(image), **traits)
-
-    def _measures(self, image: Tensor) -> dict[str, object]:
-        return {"size": tuple(image.shape[-2:]), "scale": float(self._own_scale or _default_scale(image))}
-
-    def _width(self) -> int:
-        return round(self.size[1] * self.scale)
-
-
-class Picture(_Shown):
+class Picture(PictureWidget):
     """A picture in which a pixel can be chosen: by a click, or by the arrow keys (Shift: ten pixels) and Enter.
 
     Parameters
@@ -83,9 +36,17 @@ class Picture(_Shown):
     ----------
     row, column : the chosen pixel, `None` at first; `observe` them, both are set before the first observer is called.
     image : what is shown; `show` changes it.
+
+    Examples
+    --------
+    >>> picture = Picture(torch.rand(3, 20, 30), alt="Noise.", caption="Choose a pixel.")
+    >>> picture.observe(lambda change: print("row", change.new), names="row")
+    >>> picture.row = 7
+    row 7
+    >>> picture.show(torch.zeros(3, 20, 30), alt="Black.")
     """
 
-    _esm = _script("picture.js")
+    _esm = script("picture.js")
     data = traitlets.Bytes(help="the picture as a PNG or JPEG file").tag(sync=True)
     interactive = traitlets.Bool(True).tag(sync=True)
     live = traitlets.Bool(False).tag(sync=True)
@@ -104,23 +65,17 @@ class Picture(_Shown):
         Without `pixel`, the chosen one stays where the size does. `traits` may hold a new `alt`, `caption`, `scale`.
         """
         validate_image(image, channels=(1, 3), batch=False)
-        self._put(image, pixel, **traits)
-
-    def _put(self, image: Tensor, pixel: tuple[int, int] | None = None, **traits: object) -> None:
-        """`show` of an image that has been validated."""
         changes = {**self._measures(image), **traits, "data": to_bytes(image)}
         if pixel is not None or changes["size"] != self.size:
             changes["row"], changes["column"] = pixel or (None, None)
         self.image = image
-        with self.hold_sync(), self.hold_trait_notifications():
-            for name, value in changes.items():
-                setattr(self, name, value)
+        self._change(changes)
 
     def still(self) -> figures.Figure:
-        return figures.show(self.image, alt=self.alt, caption=self.caption, width=self._width())
+        return figures.show(self.image, alt=self.alt, caption=self.caption, width=self.shown_width)
 
 
-class Compare(_Shown):
+class Compare(PictureWidget):
     """Two pictures under one divider, moved by mouse, touch or arrow keys.
 
     Parameters
@@ -132,9 +87,16 @@ class Compare(_Shown):
     Attributes
     ----------
     position : how far the divider is from the left edge, in percent.
+
+    Examples
+    --------
+    >>> image = torch.rand(3, 20, 30)
+    >>> compare = Compare(image, image.flip(-1), alt="Noise and its mirror image.", labels=("noise", "mirrored"))
+    >>> compare.position
+    50.0
     """
 
-    _esm = _script("compare.js")
+    _esm = script("compare.js")
     before = traitlets.Bytes().tag(sync=True)
     after = traitlets.Bytes().tag(sync=True)
     labels = traitlets.Tuple(traitlets.Unicode(), traitlets.Unicode()).tag(sync=True)
@@ -153,25 +115,19 @@ class Compare(_Shown):
         validate_image(after, name="after", channels=(1, 3), batch=False)
         if before is not None:
             validate_image(before, name="before", channels=(1, 3), batch=False)
-        self._put(after, before=before, **words)
-
-    def _put(self, after: Tensor, before: Tensor | None = None, **words: str) -> None:
-        """`show` of images that have been validated."""
         changes = {**self._measures(after), **words, "after": to_bytes(after)}
         if before is not None and before is not self._before_image:   # a slider changes the right picture only
             changes["before"] = to_bytes(before)
             self._before_image = before
         self.image = after
-        with self.hold_sync():
-            for name, value in changes.items():
-                setattr(self, name, value)
+        self._change(changes)
 
     def still(self) -> figures.Figure:
         return figures.show([self._before_image, self.image], titles=list(self.labels), alt=self.alt,
-                            caption=self.caption, width=min(320, self._width()))
+                            caption=self.caption, width=min(320, self.shown_width))
 
 
-class Brush(_Shown):
+class Brush(PictureWidget):
     """Paint a mask over a picture, by mouse, touch or keyboard (arrow keys, Space puts the pen down).
 
     Parameters
@@ -184,9 +140,15 @@ class Brush(_Shown):
     Attributes
     ----------
     mask : (1, H, W) booleans, `True` where painted (missing); can be set. `observe` the trait `bits` to follow strokes.
+
+    Examples
+    --------
+    >>> brush = Brush(torch.rand(3, 20, 30), alt="Noise to paint on.", radius=3)
+    >>> brush.mask.shape, bool(brush.mask.any())
+    (torch.Size([1, 20, 30]), False)
     """
 
-    _esm = _script("strokes.js", "brush.js")
+    _esm = script("strokes.js", "brush.js")
     data = traitlets.Bytes().tag(sync=True)
     # the browser sends a memoryview, which `Bytes` would refuse
     bits = traitlets.CBytes(help="the mask, one byte 0 or 1 per pixel, row by row").tag(sync=True)
@@ -212,4 +174,4 @@ class Brush(_Shown):
         self.bits = mask.cpu().to(torch.uint8).numpy().tobytes()
 
     def still(self) -> figures.Figure:
-        return figures.show(painted(self.image, self.mask), alt=self.alt, caption=self.caption, width=self._width())
+        return figures.show(painted(self.image, self.mask), alt=self.alt, caption=self.caption, width=self.shown_width)

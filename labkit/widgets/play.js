@@ -1,4 +1,4 @@
-// A button that counts `value` up to `last`, again from 0 after the end. Traits: see Play in fields.py.
+// A button that counts `value` up to `last`, again from 0 after the end. Traits: see Play in film.py.
 
 function render({ model, el }) {
   keepKeys(el);

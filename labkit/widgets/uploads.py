@@ -10,7 +10,9 @@ import ipywidgets
 from torch import Tensor
 
 from labkit import images
-from labkit.widgets.still import complaint
+from labkit.widgets.base import error_html
+
+__all__ = ["LARGEST_UPLOAD", "read_upload", "reduced", "reduced_size", "upload_button"]
 
 LARGEST_UPLOAD = 512   # longer side, in pixels: what a filter can follow a slider on
 
@@ -28,7 +30,7 @@ def upload_button(receive: Callable[[str, Tensor], None], *, message: ipywidgets
             try:
                 image = read_upload(file["name"], bytes(file["content"]))
             except ValueError as error:
-                message.value = complaint(error)
+                message.value = error_html(error)
             else:
                 receive(file["name"], image)
 

@@ -172,7 +172,7 @@ check.gaussian_filter(gaussian_filter)
 # border condition: which one lets black leak in from outside?
 
 # %% tags=["demonstration"]
-widgets.explore(
+widgets.Explorer(
     labkit.filtering.gaussian_filter,
     noisy,
     sigma=(0.3, 10.0, 1.5),
@@ -397,7 +397,7 @@ figures.show(
 # specks?
 
 # %% tags=["demonstration"]
-widgets.explore(
+widgets.Explorer(
     labkit.filtering.bilateral_filter,
     {"photograph": photo, "noisy photograph": noisy},
     sigma_space=(0.5, 8.0, 3.0),
@@ -487,7 +487,7 @@ figures.show(
 # Where does it fail? Look for places where the guide has an edge that the lamplight picture has not (the flash throws shadows of its own), and the other way round.
 
 # %% tags=["demonstration"]
-widgets.explore(
+widgets.Explorer(
     partial(labkit.filtering.cross_bilateral_filter, guide=flash),
     no_flash,
     sigma_space=(0.5, 8.0, 3.0),
@@ -584,7 +584,7 @@ figures.show(
 )
 
 # %% tags=["demonstration"]
-widgets.explore(
+widgets.Explorer(
     labkit.filtering.guided_filter,
     {"photograph": photo, "noisy photograph": noisy},
     radius=(1, 16, 4),
@@ -662,7 +662,7 @@ figures.show(
 )
 
 # %% tags=["demonstration"]
-widgets.explore(
+widgets.Explorer(
     labkit.filtering.rolling_guidance_filter,
     {"terrazzo": stone, "photograph": photo},
     sigma_space=(0.5, 6.0, 3.0),
@@ -743,7 +743,7 @@ check.nonlocal_means(nonlocal_means)
 
 # %% tags=["demonstration"]
 weights_at = labkit.filtering.weights_at
-widgets.weights_explorer(
+widgets.WeightsExplorer(
     noisy,
     {
         "Gaussian": partial(weights_at, filter="gaussian", sigma=3.0),
@@ -758,7 +758,7 @@ widgets.weights_explorer(
 )
 
 # %% tags=["demonstration"]
-widgets.explore(
+widgets.Explorer(
     labkit.filtering.nonlocal_means,
     noisy,
     patch_size=(1, 9, 5, 2),

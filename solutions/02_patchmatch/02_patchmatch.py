@@ -434,7 +434,7 @@ check.patchmatch(patchmatch)
 
 # %% tags=["demonstration"]
 stereo_match = labkit.patchmatch.patchmatch(left, right, patch_size=7, iterations=5, trace=True)
-widgets.field_player(
+widgets.FieldPlayer(
     stereo_match,
     image=left,
     exemplar=right,
@@ -448,7 +448,7 @@ widgets.field_player(
 # are still accepted?
 
 # %% tags=["demonstration"]
-widgets.match_explorer(
+widgets.MatchExplorer(
     match,
     image=portrait,
     exemplar=coffee,
@@ -839,7 +839,7 @@ figures.show(
 # nothing in the picture knows what the other half should look like.)
 
 # %% tags=["demonstration"]
-widgets.eraser(
+widgets.Eraser(
     launch_pad,
     fill=labkit.patchmatch.inpaint,
     mask=mask,

@@ -330,7 +330,7 @@ figures.show(
 # A whole quilt needs, for most blocks, two cuts: one through the overlap on the left and one through that above. Blocks are drawn among those whose error in the overlap is within a tenth of the least, as pixels were in section 3.1. Move the sliders: what does the size of the blocks do that the window did in section 3.2? When do you begin to see the same stone twice?
 
 # %% tags=["demonstration"]
-widgets.explore(
+widgets.Explorer(
     lambda image, patch_size, tolerance: labkit.texture_optimization.image_quilting(
         image, size=larger, patch_size=patch_size, tolerance=tolerance
     ),
@@ -667,7 +667,7 @@ check.optimize_texture(optimize_texture)
 small = 2 * side // 3
 wall = images.load("wall", size=small)
 film = synthesis.optimize_texture(wall, size=(side, side), trace=True)
-widgets.synthesis_player(
+widgets.SynthesisPlayer(
     film,
     exemplar=wall,
     alt="a brick wall that grows out of noise, and the wall it was learnt from",
@@ -706,7 +706,7 @@ figures.chart(
 
 # %% tags=["demonstration"]
 names = ("pebbles", "wall", "tiles", "leaves")
-widgets.explore(
+widgets.Explorer(
     lambda image, patch_sizes, levels, stride, r: (
         synthesis.optimize_texture(
             image, size=(side, side), patch_sizes=patch_sizes, levels=levels, stride=stride, r=r, iterations=6
@@ -932,7 +932,7 @@ rows, columns = torch.meshgrid(*2 * [torch.linspace(-1, 1, side)], indexing="ij"
 disc = torch.sigmoid(12 * (0.6 - (rows**2 + columns**2).sqrt()))
 dark, bright = (torch.quantile(pebbles.flatten(1), share, dim=1)[:, None, None] for share in (0.2, 0.8))
 aim = dark + (bright - dark) * disc
-widgets.explore(
+widgets.Explorer(
     lambda image, alpha: (
         synthesis.optimize_texture(
             image, size=(side, side), fidelity=(aim, alpha), assignment="lsap", iterations=6
@@ -978,7 +978,7 @@ figures.show(
 # %% tags=["demonstration"]
 cup = images.load("coffee", size=side)
 styles = {name: images.load(name, size=side) for name in ("terrazzo", "pebbles", "wood")}
-widgets.explore(
+widgets.Explorer(
     lambda style, content_weight, patch_sizes: (
         synthesis.transfer_style_by_patches(
             cup, style, content_weight=content_weight, patch_sizes=patch_sizes
@@ -1128,7 +1128,7 @@ figures.show(
 # the coarsest scale, *plus* noise. What will you see if the noise is weak? If it is strong?
 
 # %% tags=["demonstration"]
-widgets.explore(
+widgets.Explorer(
     lambda image, alpha, noise_deviation, seed: (
         synthesis.gpnn(image, alpha=alpha, noise_deviation=noise_deviation, seed=seed, iterations=4).image
     ),
@@ -1305,7 +1305,7 @@ figures.show(
 # **Paint to image.** If PSin starts from a rough painting instead of noise, the layout is the painter's. Use the colours of the photograph: they are what patches are compared by. Add a second rocket, move the horizon, paint a tower, then press *Generate*. What does it do with a colour that the photograph does not have?
 
 # %% tags=["demonstration"]
-widgets.painter(
+widgets.Painter(
     launch_pad,
     generate=lambda painting: synthesis.psin(launch_pad, start=painting, levels=levels).image,
     alt="a rough painting of a launch pad, and a picture of that layout with the patches of the photograph",

@@ -141,7 +141,7 @@ check.add_noise(add_noise)
 picture = images.load("scales", size=side)
 diffusion = labkit.diffusion_inpainting.Diffusion()  # 1000 steps, β from 0.0001 to 0.02
 noise = torch.randn(1, 3, side, side, generator=torch.Generator().manual_seed(0))
-widgets.explore(
+widgets.Explorer(
     lambda image, t: from_chain(diffusion.add_noise(to_chain(image)[None], t, noise)[0]).clamp(0, 1),
     picture,
     t=(0, 1000, 60),
@@ -427,7 +427,7 @@ check.brush_mask(brush_mask)
 # Paint with chance: `labkit.diffusion_inpainting.brush_mask` draws the numbers itself. Which settings give holes like those that you would paint? Which angles make it run to the right?
 
 # %%
-widgets.explore(
+widgets.Explorer(
     lambda image, segments, thickness, length, max_angle, seed: torch.where(
         labkit.diffusion_inpainting.brush_mask(
             side, side, segments=segments, thickness=thickness, length=length, max_angle=max_angle, seed=seed
@@ -765,7 +765,7 @@ frames = labkit.diffusion_inpainting.Film(frames=12)
 fill = labkit.diffusion_inpainting.inpaint(
     here, hole, model=model, sampling_steps=sampling_steps, seed=1, callback=frames
 )
-widgets.film(
+widgets.Film(
     [(x[0].clamp(0, 1), guess[0].clamp(0, 1)) for x, guess in zip(frames.chain, frames.estimates)],
     titles=["x_t", "guess of x_0"],
     captions=[f"t = {t}" for t in frames.times],
@@ -1142,7 +1142,7 @@ figures.show(
 # *Question:* why does it not use our trained `model`? It knows these scales well. (Too well: it was trained on everything but *our* hole. Paint another one, and it has seen what was there. That would be no fill, but a memory.)
 
 # %% tags=["demonstration"]
-widgets.eraser(
+widgets.Eraser(
     picture,
     fill=lambda image, mask: labkit.diffusion_inpainting.inpaint(
         image,
@@ -1164,7 +1164,7 @@ widgets.eraser(
 
 # %% tags=["demonstration"]
 chelsea = images.load("chelsea", size=runtime.choose({"quick": 32, "laptop": 64, "gpu": 256}))
-widgets.eraser(
+widgets.Eraser(
     chelsea,
     fill=lambda image, mask: labkit.diffusion_inpainting.inpaint(
         image,

@@ -1,4 +1,4 @@
-// A patch of one picture and what is tried for it in another. Traits: see MatchPictures in fields.py.
+// A patch of one picture and what is tried for it in another. Traits: see MatchPictures in patchmatch.py.
 
 // The mark of each kind of candidate around (x, y), r screen pixels large: a shape of its own beside its colour.
 const MARKS = {

@@ -1,4 +1,4 @@
-"""Which neighbours a filter listens to: click a pixel and see the weights around it."""
+"""Chapter 1's widget: click a pixel and see which of its neighbours a filter listens to."""
 
 from __future__ import annotations
 
@@ -11,15 +11,16 @@ from torch import Tensor
 
 from labkit import figures, images
 from labkit.validation import describe, validate_image, validate_integer
+from labkit.widgets.base import Still, caption_html, error_html
 from labkit.widgets.pictures import Picture
-from labkit.widgets.still import Still, complaint, words
+
+__all__ = ["WeightsExplorer"]
 
 Weights = Callable[..., Tensor]
-TILE = 176   # screen pixels: three tiles stand beside a 512-pixel picture in a window 1280 wide
+MAP = 176   # screen pixels: three maps stand beside a 512-pixel picture in a window 1280 wide
 
 
-def weights_explorer(image: Tensor, functions: Mapping[str, Weights], *, alt: str, caption: str = "", radius: int = 15,
-                     pixel: tuple[int, int] | None = None, scale: float | None = None) -> WeightsExplorer:
+class WeightsExplorer(Still, ipywidgets.VBox):
     """Choose a pixel on the picture and see, for each function, the weights that it gives to the neighbours.
 
     Parameters
@@ -30,22 +31,27 @@ def weights_explorer(image: Tensor, functions: Mapping[str, Weights], *, alt: st
     alt, caption, scale : as for `Picture`.
     radius : half-width of the part that is shown around the pixel, in pixels.
     pixel : the (row, column) chosen at first; `None` takes the centre.
-    """
-    return WeightsExplorer(image, functions, alt=alt, caption=caption, radius=radius, pixel=pixel, scale=scale)
-
-
-class WeightsExplorer(Still, ipywidgets.VBox):
-    """What `weights_explorer` returns.
 
     Attributes
     ----------
     picture : the `Picture` on which a pixel is chosen; set its `row` and `column` to choose from Python.
     maps : for each function, the `Picture` of its weights around the pixel.
     largest : for each function, its largest weight there (the last colour of its map).
+
+    Raises
+    ------
+    ValueError : `image` is no image, `functions` is empty, `radius` is below 1, or `pixel` lies outside the image.
+
+    Examples
+    --------
+    >>> image = torch.rand(1, 20, 30)
+    >>> explorer = WeightsExplorer(image, {"itself": lambda image, row, column: image[0]}, alt="Noise.", radius=4)
+    >>> explorer.picture.row, explorer.picture.column, explorer.maps["itself"].size
+    (10, 15, (9, 9))
     """
 
-    def __init__(self, image: Tensor, functions: Mapping[str, Weights], *, alt: str, caption: str, radius: int,
-                 pixel: tuple[int, int] | None, scale: float | None):
+    def __init__(self, image: Tensor, functions: Mapping[str, Weights], *, alt: str, caption: str = "",
+                 radius: int = 15, pixel: tuple[int, int] | None = None, scale: float | None = None):
         validate_image(image, channels=(1, 3), batch=False)
         validate_integer(radius, name="radius", minimum=1)
         if not functions:
@@ -59,7 +65,7 @@ class WeightsExplorer(Still, ipywidgets.VBox):
         self.picture = Picture(image, alt=alt, scale=scale, live=True)
         self.picture.row, self.picture.column = pixel
         part, _ = self._window(image)
-        zoom = TILE / part.shape[-1]
+        zoom = MAP / part.shape[-1]
         self._near = Picture(part, alt="The picture around the pixel.", caption="around the pixel", scale=zoom,
                              interactive=False)
         self.maps = {name: Picture(torch.zeros_like(part[:1]), alt=f"Weights of {name}.", scale=zoom, interactive=False)
@@ -72,7 +78,7 @@ class WeightsExplorer(Still, ipywidgets.VBox):
                                 layout={"flex_flow": "row wrap", "flex": "1 1 400px"})
         tiles.add_class("labkit-tiles")
         both = ipywidgets.HBox([self.picture, tiles], layout={"flex_flow": "row wrap", "align_items": "flex-start"})
-        super().__init__([both, ipywidgets.HTML(_ramp()), self._message, ipywidgets.HTML(words(caption))])
+        super().__init__([both, ipywidgets.HTML(_ramp()), self._message, ipywidgets.HTML(caption_html(caption))])
         self.add_class("labkit-widget")
         self.picture.observe(self.redraw, names=["row", "column"])
         self.redraw()
@@ -93,7 +99,7 @@ class WeightsExplorer(Still, ipywidgets.VBox):
                     raise ValueError(f"{name} returned {describe(weights)}; "
                                      f"expected a tensor of shape {self.picture.size}, a weight for each pixel")
             except Exception as error:   # a reader's own function may raise anything, and a callback would swallow it
-                self._message.value = complaint(error)
+                self._message.value = error_html(error)
                 continue
             part, inside = self._window(weights.detach()[None])
             self.largest[name] = float(weights.max())
@@ -116,7 +122,7 @@ class WeightsExplorer(Still, ipywidgets.VBox):
         where = f"Row {self.picture.row}, column {self.picture.column}; dark: no weight, yellow: the largest."
         return figures.show([self._outlined(), *(one.image for one in shown)],
                             titles=["picture", *(one.caption.replace("\n", ": ") for one in shown)],
-                            alt=f"{self.picture.alt} {where}", caption=f"{self._caption} {where}".strip(), width=TILE)
+                            alt=f"{self.picture.alt} {where}", caption=f"{self._caption} {where}".strip(), width=MAP)
 
     def _outlined(self) -> Tensor:
         """The picture with a white and, inside, a black line around the part that the maps show."""

@@ -9,17 +9,17 @@ from torch import Tensor
 
 from labkit import figures
 from labkit.validation import describe, validate_image, validate_integer, validate_mask
+from labkit.widgets.base import PAIR, note_html, zoom
 from labkit.widgets.maker import Maker
-from labkit.widgets.pictures import PAIR, Brush, painted, zoom
-from labkit.widgets.still import note
+from labkit.widgets.pictures import Brush, painted
 from labkit.widgets.uploads import reduced, reduced_size
+
+__all__ = ["Eraser", "ellipse", "reduced_mask"]
 
 Fill = Callable[[Tensor, Tensor], Tensor]
 
 
-def eraser(image: Tensor, *, fill: Fill, mask: Tensor | None = None, size: int | None = None, mean: bool = False,
-           upload: bool = True, alt: str = "A picture to paint a hole on, and the same picture filled.",
-           caption: str = "Paint over what should disappear, then press Fill.") -> Eraser:
+class Eraser(Maker):
     """Paint a hole over a picture with a brush, and fill it by a function.
 
     Parameters
@@ -33,12 +33,6 @@ def eraser(image: Tensor, *, fill: Fill, mask: Tensor | None = None, size: int |
     mean : show also the mean of several fills.
     upload : let the reader try a picture of their own.
     alt, caption : one sentence that says what is to be seen, and the sentence under it.
-    """
-    return Eraser(image, fill=fill, mask=mask, size=size, mean=mean, upload=upload, alt=alt, caption=caption)
-
-
-class Eraser(Maker):
-    """What `eraser` returns.
 
     Attributes
     ----------
@@ -47,12 +41,24 @@ class Eraser(Maker):
     button : the button that fills; `make()` does it from Python.
     made : what `fill` returned last, `None` before its first success.
     error : what `fill` raised last, or `None`.
+
+    Raises
+    ------
+    ValueError : `image` is no image, `mask` does not fit it, `fill` is no function, or `size` is below 16.
+
+    Examples
+    --------
+    >>> eraser = Eraser(torch.rand(3, 20, 30), fill=lambda image, mask: torch.where(mask, 0.5, image))
+    >>> bool((eraser.made[:, eraser.brush.mask[0]] == 0.5).all())
+    True
     """
 
     verb, doing, done, noun = "Fill", "Filling", "filled", "fill"
 
-    def __init__(self, image: Tensor, *, fill: Fill, mask: Tensor | None, size: int | None, mean: bool, upload: bool,
-                 alt: str, caption: str):
+    def __init__(self, image: Tensor, *, fill: Fill, mask: Tensor | None = None, size: int | None = None,
+                 mean: bool = False, upload: bool = True,
+                 alt: str = "A picture to paint a hole on, and the same picture filled.",
+                 caption: str = "Paint over what should disappear, then press Fill."):
         validate_image(image, channels=(1, 3), batch=False)
         if size is not None:
             validate_integer(size, name="size", minimum=16)
@@ -69,7 +75,7 @@ class Eraser(Maker):
         mask = self.brush.mask.to(self.brush.image.device)
         if mask.any():
             return self.brush.image, mask
-        self._message.value = note("Nothing is painted yet: paint over what should disappear, then press Fill.")
+        self._message.value = note_html("Nothing is painted yet: paint over what should disappear, then press Fill.")
         return None
 
     def _checked(self, made: object) -> None:
@@ -100,10 +106,10 @@ class Eraser(Maker):
 
     def _receive(self, file: str, image: Tensor) -> None:
         self._start(image, torch.zeros(1, *image.shape[-2:], dtype=torch.bool))
-        self._message.value = note(f"{file}: paint over what should disappear, then press Fill.")
+        self._message.value = note_html(f"{file}: paint over what should disappear, then press Fill.")
 
     def still(self) -> figures.Figure:
-        return self._figure({"painted": painted(self.brush.image, self.brush.mask)}, min(320, self.brush._width()))
+        return self._figure({"painted": painted(self.brush.image, self.brush.mask)}, min(320, self.brush.shown_width))
 
 
 def ellipse(height: int, width: int) -> Tensor:

@@ -1,39 +1,34 @@
-"""PatchMatch to look at: a nearest-neighbour field as it grows, and what the search tries at one patch."""
+"""Chapter 2's widgets: a nearest-neighbour field as it grows, and what PatchMatch tries at one patch."""
 
 from __future__ import annotations
 
 import io
 import math
-from typing import TYPE_CHECKING
 
 import ipywidgets
 import torch
 import traitlets
 from torch import Tensor
 
-from labkit import figures
+from labkit import figures, patchmatch
 from labkit.images import to_bytes, to_pixels
+from labkit.patchmatch import Candidate, Match
 from labkit.validation import validate_image, validate_integer, validate_number
+from labkit.widgets.base import PAIR, PictureWidget, Still, script, style, zoom
 from labkit.widgets.film import SLOWEST, Film
-from labkit.widgets.pictures import _FOLDER, _STYLE, PAIR, Picture, _script, _Shown, zoom
-from labkit.widgets.still import Still, words
+from labkit.widgets.pictures import Picture
 
-if TYPE_CHECKING:
-    from labkit.patchmatch import Candidate, Match   # otherwise imported where needed: chapters load when first used
+__all__ = ["FieldPlayer", "MatchExplorer", "MatchPictures"]
 
-_MATCHES = _STYLE + (_FOLDER / "matches.css").read_text(encoding="utf-8")
 KEY = 81      # screen pixels
-# marker, colour (Okabe, Ito 2008: apart for every reader) and name of each kind; also in matches.js and matches.css
+# marker, colour (Okabe, Ito 2008: apart for every reader) and name of each kind; also in patchmatch.js and patchmatch.css
 MARKS = {"current": ("D", "#ffffff", "match before"), "propagation": ("^", "#56b4e9", "propagation"),
          "random": ("o", "#e69f00", "random search")}
 
 
 # --- the field, iteration by iteration --------------------------------------------------------------------------------
 
-def field_player(match: Match, *, image: Tensor, exemplar: Tensor, largest: float | None = None,
-                 alt: str = "A nearest-neighbour field, and the image rebuilt from it.",
-                 caption: str = "Each patch of the image has the colour of the direction in which its match lies; the "
-                                "image is rebuilt from the matches by voting.") -> FieldPlayer:
+class FieldPlayer(Film):
     """Go through the iterations of PatchMatch: the field in the colours of `figures.color_wheel`, the image from it.
 
     Parameters
@@ -44,23 +39,30 @@ def field_player(match: Match, *, image: Tensor, exemplar: Tensor, largest: floa
     largest : length of a shift, in pixels, that has the full colour; `None` takes one that 95 % of the last field's
         shifts do not exceed.
     alt, caption : one sentence that says what is to be seen, and the sentence under it.
-    """
-    return FieldPlayer(match, image=image, exemplar=exemplar, largest=largest, alt=alt, caption=caption)
-
-
-class FieldPlayer(Film):
-    """What `field_player` returns.
 
     Attributes
     ----------
     slider : the iteration, 0 for the start; set its `value` to move it from Python.
     field, rebuilt : the `Picture`s of the field and of the image rebuilt from it.
     largest : the length of a shift that has the full colour, in pixels.
+
+    Raises
+    ------
+    ValueError : `match` has no fields of its iterations, or was not made from `image` and `exemplar`.
+
+    Examples
+    --------
+    >>> image, exemplar = torch.rand(3, 12, 16), torch.rand(3, 14, 14)
+    >>> match = patchmatch.patchmatch(image, exemplar, patch_size=3, iterations=2, trace=True)
+    >>> player = FieldPlayer(match, image=image, exemplar=exemplar)
+    >>> player.slider.max, player.field.size
+    (2, (10, 14))
     """
 
-    def __init__(self, match: Match, *, image: Tensor, exemplar: Tensor, largest: float | None, alt: str, caption: str):
-        from labkit import patchmatch
-
+    def __init__(self, match: Match, *, image: Tensor, exemplar: Tensor, largest: float | None = None,
+                 alt: str = "A nearest-neighbour field, and the image rebuilt from it.",
+                 caption: str = "Each patch of the image has the colour of the direction in which its match lies; the "
+                                "image is rebuilt from the matches by voting."):
         fields = _fields_of(match, image, exemplar)
         if len(fields) < 2:
             raise ValueError("match holds no fields of its iterations; expected one made with trace=True")
@@ -104,31 +106,15 @@ class FieldPlayer(Film):
 
 # --- what is tried at one patch ---------------------------------------------------------------------------------------
 
-def match_explorer(match: Match, *, image: Tensor, exemplar: Tensor, patch: tuple[int, int] | None = None,
-                   iteration: int | None = None, scale: float | None = None,
-                   alt: str = "An image and an exemplar; a patch of the one is joined to its match in the other.",
-                   caption: str = "The chosen patch, its match after the iteration, and what the iteration "
-                                  "tried.") -> MatchExplorer:
-    """Point at a patch of the image and see its match in the exemplar, and the candidates that an iteration tried.
-
-    The patch follows the pointer or the arrow keys (Shift: ten pixels); a click or Enter fixes it, until Escape.
+class MatchPictures(PictureWidget):
+    """The two pictures of a `MatchExplorer`: the browser sets the patch, Python answers.
 
     Parameters
     ----------
-    match : what `labkit.patchmatch.patchmatch` returned. With `trace=True` it has a slider over the iterations, and the
-        candidates where `labkit.patchmatch.candidates` knows them: sequential search, one match for a patch.
-    image, exemplar : the (C, H, W) images of 1 or 3 channels that it was made from.
-    patch : (row, column) of the first pixel of the patch chosen at first; `None` takes the middle.
-    iteration : shown at first, 0 for the start; `None` takes the first iteration.
-    scale : screen pixels per pixel, of both pictures; `None` lets the pictures stand side by side.
-    alt, caption : one sentence that says what is to be seen, and the sentence under it.
-    """
-    return MatchExplorer(match, image=image, exemplar=exemplar, patch=patch, iteration=iteration, scale=scale, alt=alt,
-                         caption=caption)
-
-
-class MatchPictures(_Shown):
-    """The two pictures of a `MatchExplorer`: the browser sets the patch, Python answers.
+    image, exemplar : (C, H, W) images of 1 or 3 channels.
+    alt, caption, scale : as of a `MatchExplorer`.
+    patch : (row, column) of the first pixel of the patch chosen at first.
+    patch_size : side of a patch, in pixels.
 
     Attributes
     ----------
@@ -137,8 +123,8 @@ class MatchPictures(_Shown):
         a list of {kind, row, column, accepted}, and `words`.
     """
 
-    _esm = _script("matches.js")
-    _css = _MATCHES
+    _esm = script("patchmatch.js")
+    _css = style("patchmatch.css")
     data = traitlets.Bytes(help="the image as a PNG file").tag(sync=True)
     exemplar = traitlets.Bytes(help="the exemplar as a PNG file").tag(sync=True)
     exemplar_size = traitlets.Tuple(traitlets.Int(), traitlets.Int()).tag(sync=True)
@@ -190,17 +176,43 @@ class MatchPictures(_Shown):
 
 
 class MatchExplorer(Still, ipywidgets.VBox):
-    """What `match_explorer` returns.
+    """Point at a patch of the image and see its match in the exemplar, and the candidates that an iteration tried.
+
+    The patch follows the pointer or the arrow keys (Shift: ten pixels); a click or Enter fixes it, until Escape.
+
+    Parameters
+    ----------
+    match : what `labkit.patchmatch.patchmatch` returned. With `trace=True` it has a slider over the iterations, and the
+        candidates where `labkit.patchmatch.candidates` knows them: sequential search, one match for a patch.
+    image, exemplar : the (C, H, W) images of 1 or 3 channels that it was made from.
+    patch : (row, column) of the first pixel of the patch chosen at first; `None` takes the middle.
+    iteration : shown at first, 0 for the start; `None` takes the first iteration.
+    scale : screen pixels per pixel, of both pictures; `None` lets the pictures stand side by side.
+    alt, caption : one sentence that says what is to be seen, and the sentence under it.
 
     Attributes
     ----------
     pictures : the `MatchPictures`; set its `row` and `column` to choose a patch from Python.
     slider : the iteration, 0 for the start.
     candidates : the `Candidate`s tried at the chosen patch in this iteration, in order.
+
+    Raises
+    ------
+    ValueError : `match` was not made from `image` and `exemplar`, or has no such patch or iteration.
+
+    Examples
+    --------
+    >>> image, exemplar = torch.rand(3, 12, 16), torch.rand(3, 14, 14)
+    >>> match = patchmatch.patchmatch(image, exemplar, patch_size=3, iterations=2, trace=True)
+    >>> explorer = MatchExplorer(match, image=image, exemplar=exemplar, patch=(4, 5))
+    >>> explorer.pictures.answer["match"] == match.fields[1][:, 4, 5].tolist()
+    True
     """
 
-    def __init__(self, match: Match, *, image: Tensor, exemplar: Tensor, patch: tuple[int, int] | None,
-                 iteration: int | None, scale: float | None, alt: str, caption: str):
+    def __init__(self, match: Match, *, image: Tensor, exemplar: Tensor, patch: tuple[int, int] | None = None,
+                 iteration: int | None = None, scale: float | None = None,
+                 alt: str = "An image and an exemplar; a patch of the one is joined to its match in the other.",
+                 caption: str = "The chosen patch, its match after the iteration, and what the iteration tried."):
         self._fields = _fields_of(match, image, exemplar)
         height, width = self._fields[0].shape[-2:]
         patch = (height // 2, width // 2) if patch is None else patch
@@ -233,9 +245,7 @@ class MatchExplorer(Still, ipywidgets.VBox):
         self._drawn = iteration, row, column
         self.candidates = []
         if self._traced and iteration > 0:
-            from labkit import patchmatch
-
-            self.candidates = patchmatch.candidates(self._image, self._exemplar, self._match, row=row, column=column,
+                self.candidates = patchmatch.candidates(self._image, self._exemplar, self._match, row=row, column=column,
                                                     iteration=iteration)
         self.pictures.answer = {
             "row": row, "column": column, "match": self._fields[iteration][:, row, column].tolist(),
@@ -245,9 +255,7 @@ class MatchExplorer(Still, ipywidgets.VBox):
 
     def _distance(self, iteration: int, row: int, column: int) -> float:
         if iteration not in self._distances:
-            from labkit import patchmatch
-
-            self._distances[iteration] = patchmatch.nnf_distance(self._image, self._exemplar, self._fields[iteration],
+                self._distances[iteration] = patchmatch.nnf_distance(self._image, self._exemplar, self._fields[iteration],
                                                                  patch_size=self._match.patch_size,
                                                                  metric=self._match.metric)
         return float(self._distances[iteration][row, column])
