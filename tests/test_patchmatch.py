@@ -14,6 +14,7 @@ from labkit import images
 from labkit.patches import extract_patches
 from labkit.patchmatch import (TRANSFORMS, candidates, exact_nnf, nnf_distance, patchmatch, random_nnf, reconstruct,
                                search, shift_map, upsample_nnf)
+from labkit.patchmatch.matching import metric_channels
 from labkit.runtime import generator
 from tests.pictures import random_image, sixteenths
 
@@ -283,11 +284,11 @@ def test_a_match_is_the_square_turned_by_its_transform(metric, k):
     fields, transforms = match.nnf.reshape(k, 2, 7, 6), match.transform.reshape(k, 7, 6)
     assert match.transform.dtype == torch.int8 and match.transform.shape == match.distance.shape
     assert {TRANSFORMS[i] for i in match.transform.unique().tolist()} == set(names)
-    mine = squares(search.features(image, metric), identity(7, 6), 3)
+    mine = squares(metric_channels(image, metric), identity(7, 6), 3)
     for nnf, transform, distance in zip(fields, transforms, match.distance.reshape(k, 7, 6)):
         for row, column in itertools.product(range(7), range(6)):
             name = TRANSFORMS[transform[row, column]]
-            whole = search.features(turned(exemplar, name), metric)     # derivatives turn with the picture
+            whole = metric_channels(turned(exemplar, name), metric)     # derivatives turn with the picture
             index = torch.arange(70).reshape(1, 7, 10)
             square = squares(index, nnf[:, row:row + 1, column:column + 1], 3)[0, 0]
             seen, = (turned(index, name)[0] == turned(square, name)[0, 0, 0]).nonzero()
@@ -369,14 +370,14 @@ def test_of_equally_near_patches_the_first_comes_first():
 
 def test_derivatives_of_the_gradient_metric_are_those_of_the_thesis():
     image = random_image(2, 6, 7, dtype=torch.float64)
-    found = search.features(image, "gradient").numpy()
+    found = metric_channels(image, "gradient").numpy()
     intensity = image.mean(0).numpy()
     np.testing.assert_allclose(found[2, 1:-1], np.sqrt(5) * np.abs(intensity[2:] - intensity[:-2]) / 2, atol=1e-15)
     np.testing.assert_allclose(found[3][:, 1:-1], np.sqrt(5) * np.abs(intensity[:, 2:] - intensity[:, :-2]) / 2, atol=1e-15)
     # where a neighbour is masked, the pixel itself stands in for it, as at the border
     mask = torch.zeros(1, 6, 7, dtype=torch.bool)
     mask[0, 3, 4] = True
-    masked = search.features(image, "gradient", mask).numpy()
+    masked = metric_channels(image, "gradient", mask).numpy()
     assert masked[2, 2, 4] == pytest.approx(np.sqrt(5) * abs(intensity[2, 4] - intensity[1, 4]) / 2)
     assert masked[3, 3, 5] == pytest.approx(np.sqrt(5) * abs(intensity[3, 6] - intensity[3, 5]) / 2)
     beside = np.zeros((6, 7), bool)

@@ -9,8 +9,9 @@ import torch
 
 from labkit import images, metrics
 from labkit.patchmatch import exact_nnf, reshuffle, stereo_disparity, stylize
-from labkit.patchmatch.applications import _choose, fill_from_behind, disparity_score
 from labkit.patchmatch.fields import Match
+from labkit.patchmatch.stereo import disparity_score, fill_from_behind
+from labkit.patchmatch.stylize import _choose
 from labkit.pyramids import downsample
 from labkit.runtime import generator
 

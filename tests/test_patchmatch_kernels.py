@@ -21,13 +21,14 @@ from hypothesis import strategies as st
 
 from labkit import kernels
 from labkit.kernels.patchmatch_cpu import TILE
-from labkit.patchmatch import TRANSFORMS, fields, nnf_distance, patchmatch, reconstruct, search
+from labkit.patchmatch import TRANSFORMS, fields, iterate, nnf_distance, patchmatch, reconstruct, voting
+from labkit.patchmatch.matching import Matching, random_field
+from labkit.patchmatch.reference import SCHEDULES
 from labkit.runtime import generator
 from tests.pictures import random_image, sixteenths
 
 pytestmark = pytest.mark.usefixtures("one_torch_thread")
 
-SCHEDULES = ("sequential", "jump_flooding", "red_black")
 # The simulator does the arithmetic of the random numbers with NumPy's numbers, which warn when 64 bits overflow. To wrap
 # around is what is wanted there.
 WRAPS_AROUND = "ignore:overflow encountered:RuntimeWarning"
@@ -47,8 +48,8 @@ SIZES = {
 }
 
 
-def make_problem(name: str, *, masked: bool = False, priced: bool = False, absolute: bool = False,
-                 dtype: torch.dtype = torch.float32, seed: int = 0) -> search.Problem:
+def make_matching(name: str, *, masked: bool = False, priced: bool = False, absolute: bool = False,
+                  dtype: torch.dtype = torch.float32, seed: int = 0) -> Matching:
     """A search between pictures of sixteenths; `masked` weighs pixels and leaves patches of both out."""
     of_image, of_exemplar, depth, side = SIZES[name]
     starts = [(sizes[0] - depth + 1, sizes[1] - side + 1, sizes[2] - side + 1) for sizes in (of_image, of_exemplar)]
@@ -61,15 +62,15 @@ def make_problem(name: str, *, masked: bool = False, priced: bool = False, absol
     if priced:      # gains of 1/2, 1 and 2, biases of eighths from -1 to 1: as exact as all else
         gain = 2.0 ** torch.randint(-1, 2, starts[1], generator=generator(seed + 4))
         prices = torch.stack([gain, 2 * sixteenths(*starts[1], seed=seed + 5) - 1]).to(dtype)
-    return search.Problem(sixteenths(*of_image, seed=seed, dtype=dtype), sixteenths(*of_exemplar, seed=seed + 1, dtype=dtype),
-                          valid, active, depth, side, absolute=absolute, weights=weights, prices=prices)
+    return Matching(sixteenths(*of_image, seed=seed, dtype=dtype), sixteenths(*of_exemplar, seed=seed + 1, dtype=dtype),
+                    valid, active, depth, side, absolute=absolute, weights=weights, prices=prices)
 
 
-def steps(problem: search.Problem, schedule: str, *, k: int = 1, iterations: int = 2, seed: int = 0) -> list[tuple]:
+def steps(matching: Matching, schedule: str, *, k: int = 1, iterations: int = 2, seed: int = 0) -> list[tuple]:
     """Field and distances of the start and after each iteration."""
-    field = fields.draw(problem.valid, problem.active.shape, k=k, seed=seed)
+    field = random_field(matching, k=k, seed=seed)
     return [(field.clone(), distance.clone()) for field, distance in
-            problem.iterate(field, schedule=schedule, iterations=iterations, seed=seed)]
+            iterate.iterate(matching, field, schedule=schedule, iterations=iterations, seed=seed)]
 
 
 def assert_same(found: list[tuple], expected: list[tuple]) -> None:
@@ -85,19 +86,19 @@ def assert_same(found: list[tuple], expected: list[tuple]) -> None:
 @pytest.mark.parametrize("name", [name for name in SIZES if name != "one patch"])
 @pytest.mark.parametrize("schedule", SCHEDULES)
 def test_a_kernel_takes_every_step_of_its_reference(schedule, name, masked, priced, k, absolute):
-    problem = make_problem(name, masked=masked, priced=priced, absolute=absolute)
-    expected = steps(replace(problem, method="reference"), schedule, k=k)
-    assert_same(steps(problem, schedule, k=k), expected)
-    if problem.active.numel() > 30:
+    matching = make_matching(name, masked=masked, priced=priced, absolute=absolute)
+    expected = steps(replace(matching, method="reference"), schedule, k=k)
+    assert_same(steps(matching, schedule, k=k), expected)
+    if matching.active.numel() > 30:
         assert (expected[-1][0] != expected[0][0]).float().mean() > 0.1         # and there were steps to take
 
 
 @pytest.mark.parametrize("schedule", SCHEDULES)
 def test_so_it_does_in_double_precision(schedule):
-    problem = make_problem("picture", dtype=torch.float64)
-    found = steps(problem, schedule, k=2)
+    matching = make_matching("picture", dtype=torch.float64)
+    found = steps(matching, schedule, k=2)
     assert found[-1][1].dtype == torch.float64
-    assert_same(found, steps(replace(problem, method="reference"), schedule, k=2))
+    assert_same(found, steps(replace(matching, method="reference"), schedule, k=2))
 
 
 @pytest.mark.parametrize("options", [{"metric": "lab"}, {"metric": "gradient"}, {"transforms": TRANSFORMS, "k": 2},
@@ -128,39 +129,39 @@ def test_kernels_are_their_references_for_every_size(data):
     channels = data.draw(st.sampled_from([1, 2, 3, 5, 16]), label="channels")
     places = (sheets - depth + 1) * (rows - n + 1) * (columns - n + 1)
     k, schedule = data.draw(st.integers(1, min(3, places)), label="k"), data.draw(st.sampled_from(SCHEDULES))
-    problem = search.Problem(sixteenths(frames, height, width, channels), sixteenths(sheets, rows, columns, channels, seed=1),
-                             torch.ones(sheets - depth + 1, rows - n + 1, columns - n + 1, dtype=torch.bool),
-                             torch.ones(frames - depth + 1, height - n + 1, width - n + 1, dtype=torch.bool),
-                             depth, n, data.draw(st.booleans(), label="l1"))
+    matching = Matching(sixteenths(frames, height, width, channels), sixteenths(sheets, rows, columns, channels, seed=1),
+                        torch.ones(sheets - depth + 1, rows - n + 1, columns - n + 1, dtype=torch.bool),
+                        torch.ones(frames - depth + 1, height - n + 1, width - n + 1, dtype=torch.bool),
+                        depth, n, data.draw(st.booleans(), label="l1"))
     seed = data.draw(st.integers(0, 2 ** 62), label="seed")
-    assert_same(steps(problem, schedule, k=k, seed=seed),
-                steps(replace(problem, method="reference"), schedule, k=k, seed=seed))
+    assert_same(steps(matching, schedule, k=k, seed=seed),
+                steps(replace(matching, method="reference"), schedule, k=k, seed=seed))
 
 
 def test_the_scan_in_tiles_is_the_scan_patch_after_patch():
     # two tiles by two, most of them cut off, and patches of one pixel: a match travels through all of them
     height, width = TILE + 1, TILE + 3
-    problem = search.Problem(sixteenths(1, height, width, 3), sixteenths(1, 3, 4, 3, seed=1), torch.ones(1, 3, 4, dtype=torch.bool),
-                             torch.ones(1, height, width, dtype=torch.bool), 1, 1)
-    assert_same(steps(problem, "sequential"), steps(replace(problem, method="reference"), "sequential"))
+    matching = Matching(sixteenths(1, height, width, 3), sixteenths(1, 3, 4, 3, seed=1), torch.ones(1, 3, 4, dtype=torch.bool),
+                        torch.ones(1, height, width, dtype=torch.bool), 1, 1)
+    assert_same(steps(matching, "sequential"), steps(replace(matching, method="reference"), "sequential"))
 
 
 def test_early_termination_changes_nothing():
     """Candidates far away are given up after a row; what is kept has whole sums nevertheless."""
-    for problem in (make_problem("picture"), make_problem("video", masked=True), make_problem("picture", priced=True)):
+    for matching in (make_matching("picture"), make_matching("video", masked=True), make_matching("picture", priced=True)):
         for schedule in SCHEDULES:
-            for field, distance in steps(problem, schedule, k=3):
-                assert torch.equal(problem.distances(field), distance)
+            for field, distance in steps(matching, schedule, k=3):
+                assert torch.equal(iterate.distances(matching, field), distance)
 
 
 def test_where_no_match_is_wanted_nothing_happens():
-    problem = make_problem("picture", masked=True)
+    matching = make_matching("picture", masked=True)
     for schedule in SCHEDULES:
-        (start, _), *_, (field, distance) = steps(problem, schedule, k=2)
-        assert not distance[:, ~problem.active].any()
-        assert torch.equal(field[:, :, ~problem.active], start[:, :, ~problem.active])
-        chosen = field[:, :, problem.active].long()
-        assert problem.valid[chosen[:, 0], chosen[:, 1], chosen[:, 2]].all()
+        (start, _), *_, (field, distance) = steps(matching, schedule, k=2)
+        assert not distance[:, ~matching.active].any()
+        assert torch.equal(field[:, :, ~matching.active], start[:, :, ~matching.active])
+        chosen = field[:, :, matching.active].long()
+        assert matching.valid[chosen[:, 0], chosen[:, 1], chosen[:, 2]].all()
 
 
 @pytest.mark.parametrize("depth", [1, 2])
@@ -171,7 +172,7 @@ def test_voting_agrees_with_its_reference(k, weighted, depth):
     field = fields.draw(torch.ones(4 - depth, 4, 5, dtype=torch.bool), (3, 4, 3), k=k, seed=1)
     wanted = torch.rand((2 + depth, 6, 5), generator=generator(2)) < 0.7
     weights = random_image(k, 3, 4, 3, seed=3) if weighted else None
-    found, expected = (fields.vote(exemplar, field, wanted, depth=depth, side=3, weights=weights, method=method)
+    found, expected = (voting.vote(exemplar, field, wanted, depth=depth, side=3, weights=weights, method=method)
                        for method in ("kernel", "reference"))
     torch.testing.assert_close(found, expected, rtol=0, atol=1e-6)      # float32 sums of 36 terms below 1, and a division
     assert found.shape == (2 + depth, 6, 5, 2) and not found[~wanted].any()
@@ -218,7 +219,7 @@ def test_neither_threads_nor_the_process_change_a_bit(capsys):
 @pytest.fixture
 def on_the_simulator(monkeypatch):
     """Let the search and the votes run the CUDA twin on arrays of the CPU."""
-    for module in (search, fields):
+    for module in (iterate, voting):
         monkeypatch.setattr(module, "run", functools.partial(kernels.run, twin="cuda"))
 
 
@@ -234,10 +235,10 @@ def on_the_simulator(monkeypatch):
 ])
 @pytest.mark.parametrize("schedule", SCHEDULES)
 def test_the_cuda_twin_takes_the_same_steps(schedule, name, k, options, request):
-    problem = make_problem(name, **options)
-    expected = steps(problem, schedule, k=k)
+    matching = make_matching(name, **options)
+    expected = steps(matching, schedule, k=k)
     request.getfixturevalue("on_the_simulator")
-    assert_same(steps(problem, schedule, k=k), expected)
+    assert_same(steps(matching, schedule, k=k), expected)
 
 
 @simulated
@@ -265,7 +266,7 @@ def test_the_cuda_twin_votes_alike(dtype, weighted, tolerance, request):
     field = fields.draw(torch.ones(2, 3, 4, dtype=torch.bool), (2, 3, 2), k=2, seed=1)
     wanted = torch.rand((3, 5, 4), generator=generator(2)) < 0.7
     weights = random_image(2, 2, 3, 2, seed=3, dtype=dtype) if weighted else None
-    vote = functools.partial(fields.vote, exemplar, field, wanted, depth=2, side=3, weights=weights)
+    vote = functools.partial(voting.vote, exemplar, field, wanted, depth=2, side=3, weights=weights)
     expected = vote()
     request.getfixturevalue("on_the_simulator")
     # sums of 36 terms below 1, and a division

@@ -20,11 +20,16 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from labkit.patchmatch.fields import carried_over, channels_last, draw, likelihood, upper_quartile, vote
-from labkit.patchmatch.search import METRICS, Problem, features
+from labkit.patchmatch.fields import channels_last, likelihood, touched, upper_quartile
+from labkit.patchmatch.iterate import searched
+from labkit.patchmatch.matching import METRICS, Matching, describe_completion, random_field, video_channels
+from labkit.patchmatch.scales import carried_over
+from labkit.patchmatch.voting import vote
 from labkit.pyramids import coarse_size, downsample
 from labkit.runtime import seed_of
 from labkit.validation import describe, validate_choice, validate_image, validate_integer, validate_mask
+
+__all__ = ["inpaint", "inpaint_video"]
 
 SEARCHES = 2            # iterations of PatchMatch, forwards and backwards, before each vote
 STILL = 1e-3            # mean change of a pixel of the hole below which a scale is finished, a quarter of a grey level of 256
@@ -113,14 +118,14 @@ def _filled(video: Tensor, hole: Tensor, depth: int, side: int, levels: int | No
     field = coarse = None
     for number, (picture, missing) in reversed(list(enumerate(scales))):
         picture = channels_last(picture)
-        problem = _problem(picture, missing, patch, metric)
+        matching = describe_completion(picture, missing, depth=depth, side=side, metric=metric)
         if field is None:
-            field = _peel(problem, picture, missing, metric, seed)
+            field = _peel(matching, picture, missing, metric, seed)
         else:
-            field = _carried_over(field, problem, coarse, seed)
+            field = _carried_over(field, matching, coarse, seed)
         coarse = picture.shape[1:3]
         softness = 1.0 if number > 1 else SHARP
-        field = _alternate(problem, picture, missing, field, metric, iterations, softness, seed_of(seed, number))
+        field = _alternate(matching, picture, missing, field, metric, iterations, softness, seed_of(seed, number))
     return torch.where(hole[:, None], picture.movedim(-1, 1).to(video.dtype), video)
 
 
@@ -134,10 +139,10 @@ def _scales(video: Tensor, hole: Tensor, patch: tuple[int, int, int], levels: in
         known = downsample((~hole[:, None]).to(video), ratio=2)
         video, hole = downsample(video, ratio=2) / known.clamp(min=1e-3), known[:, 0] < 0.5
         video = torch.where(hole[:, None], 0, video)
-        if min(video.shape[-2:]) < patch[1] or int((~_touched(hole, patch)).sum()) < FEWEST_PATCHES or not hole.any():
+        if min(video.shape[-2:]) < patch[1] or int((~touched(hole, patch)).sum()) < FEWEST_PATCHES or not hole.any():
             break
         scales.append((video, hole))
-    if _touched(scales[0][1], patch).all():
+    if touched(scales[0][1], patch).all():
         frames, _, height, width = video.shape
         raise ValueError(f"mask leaves no whole patch of {patch[0]}×{patch[1]}×{patch[2]} (frames, rows, columns) in {frames} × "
                          f"{height}×{width} pixels; expected at least one to copy from")
@@ -162,71 +167,48 @@ def _depths(hole: Tensor) -> Tensor:
     return depths
 
 
-def _touched(places: Tensor, patch: tuple[int, int, int]) -> Tensor:
-    """Which patches hold one of these pixels: (T, H, W) to (T', H', W')."""
-    touched = places[None, None].float()
-    for axis, side in enumerate(patch):     # one axis after the other: a sum of sides, not their product
-        window = [1, 1, 1]
-        window[axis] = side
-        touched = F.max_pool3d(touched, window, stride=1)
-    return touched[0, 0] > 0
-
-
-def _problem(picture: Tensor, missing: Tensor, patch: tuple[int, int, int], metric: str) -> Problem:
-    """Match the patches that touch the hole with those that do not."""
-    touched = _touched(missing, patch)
-    seen = _features(picture, metric)
-    return Problem(seen, seen.clone(), (~touched).contiguous(), touched.contiguous(), patch[0], patch[1],
-                   metric == "l1")
-
-
-def _features(picture: Tensor, metric: str) -> Tensor:
-    """Features of a picture with channels last; for the plain metrics the picture itself, not a copy."""
-    return channels_last(features(picture.movedim(-1, 1), metric))
-
-
-def _peel(problem: Problem, picture: Tensor, missing: Tensor, metric: str, seed: int) -> Tensor:
+def _peel(matching: Matching, picture: Tensor, missing: Tensor, metric: str, seed: int) -> Tensor:
     """A first filling of the coarsest scale, written into `picture`, from the border of the hole inwards.
 
     Each round fills the missing pixels that have a known neighbour, by patches that are compared where they are known.
     """
-    patch, known = (problem.depth, problem.side, problem.side), ~missing
-    field = draw(problem.valid, tuple(problem.active.shape), k=1, seed=seed).to(picture.device)
+    patch, known = (matching.depth, matching.side, matching.side), ~missing
+    field = random_field(matching, seed=seed)
     number = 0
     while not known.all():
         layer = ~known & (F.max_pool3d(known[None, None].float(), 3, stride=1, padding=1)[0, 0] > 0)
         share = F.avg_pool3d(known[None, None].to(picture), patch, stride=1)[0, 0]
-        active = (_touched(layer, patch) & (share > 0)).contiguous()    # of the others nothing is known
-        weights = known.to(picture)[..., None].expand(problem.image.shape).contiguous()
-        here = replace(problem, image=_features(picture, metric), active=active, weights=weights)
-        field, distance = here.searched(field, iterations=2 * SEARCHES, seed=seed_of(seed, number))
+        active = (touched(layer, patch) & (share > 0)).contiguous()    # of the others nothing is known
+        weights = known.to(picture)[..., None].expand(matching.image.shape).contiguous()
+        here = replace(matching, image=video_channels(picture, metric), active=active, weights=weights)
+        field, distance = searched(here, field, iterations=2 * SEARCHES, seed=seed_of(seed, number))
         votes = share * _likelihood(distance[0] / share.clamp(min=1e-6), active, 1.0)
-        filled = vote(picture, field, layer, depth=problem.depth, side=problem.side, weights=votes[None], method=problem.method)
+        filled = vote(picture, field, layer, depth=matching.depth, side=matching.side, weights=votes[None], method=matching.method)
         picture[layer] = filled[layer]
         known, number = known | layer, number + 1
     return field
 
 
-def _alternate(problem: Problem, picture: Tensor, missing: Tensor, field: Tensor, metric: str, iterations: int,
+def _alternate(matching: Matching, picture: Tensor, missing: Tensor, field: Tensor, metric: str, iterations: int,
                softness: float, seed: int) -> Tensor:
     """Search and vote in turn at one scale; writes the pixels of the hole into `picture`.
 
     The votes grow sharper from round to round: at first many patches agree on where structures go on, at last few copy
     the texture as it is, which their mean would blur.
     """
-    confidence = _confidence(missing, problem)
+    confidence = _confidence(missing, matching)
     votes = confidence
     for number in range(iterations + 1):
-        filled = vote(picture, field, missing, depth=problem.depth, side=problem.side, weights=votes[None],
-                      method=problem.method)[missing]
+        filled = vote(picture, field, missing, depth=matching.depth, side=matching.side, weights=votes[None],
+                      method=matching.method)[missing]
         change = float((filled - picture[missing]).abs().mean())
         picture[missing] = filled
         if number == iterations or (number > 1 and change < STILL):
             break
-        problem = replace(problem, image=_features(picture, metric))
-        field, distance = problem.searched(field, iterations=SEARCHES, seed=seed_of(seed, number))
+        matching = replace(matching, image=video_channels(picture, metric))
+        field, distance = searched(matching, field, iterations=SEARCHES, seed=seed_of(seed, number))
         sharpness = softness * max(SHARPEST, SHARPEN ** (number + 1))
-        votes = (confidence * _likelihood(distance[0], problem.active, sharpness)).clamp(min=torch.finfo(distance.dtype).tiny)
+        votes = (confidence * _likelihood(distance[0], matching.active, sharpness)).clamp(min=torch.finfo(distance.dtype).tiny)
     return field
 
 
@@ -235,22 +217,22 @@ def _likelihood(distance: Tensor, active: Tensor, softness: float) -> Tensor:
     return torch.where(active, likelihood(distance, softness * upper_quartile(distance[active]).clamp(min=1e-8)), 0)
 
 
-def _confidence(missing: Tensor, problem: Problem) -> Tensor:
+def _confidence(missing: Tensor, matching: Matching) -> Tensor:
     """How much a patch counts for its place: half as much for every pixel that its centre lies deeper in the hole.
 
     Without it the patches inside, which agree with each other, outvote those at the border, which see known pixels.
     """
-    depth = _depths(missing).to(problem.image)
-    for axis, (size, side) in enumerate(zip(problem.active.shape, (problem.depth, problem.side, problem.side))):
+    depth = _depths(missing).to(matching.image)
+    for axis, (size, side) in enumerate(zip(matching.active.shape, (matching.depth, matching.side, matching.side))):
         depth = depth.narrow(axis, side // 2, size)
     return CONFIDENCE ** -depth.clamp(max=DEEPEST)
 
 
-def _carried_over(field: Tensor, problem: Problem, coarse: tuple[int, int], seed: int) -> Tensor:
+def _carried_over(field: Tensor, matching: Matching, coarse: tuple[int, int], seed: int) -> Tensor:
     """The matches of a scale of `coarse` pixels for this one; where they would touch the hole, drawn anew."""
-    fine = tuple(problem.image.shape[1:3])
-    found, _ = carried_over(field, patch_size=problem.side, size=fine, coarse_size=coarse, exemplar_size=fine,
+    fine = tuple(matching.image.shape[1:3])
+    found, _ = carried_over(field, patch_size=matching.side, size=fine, coarse_size=coarse, exemplar_size=fine,
                             coarse_exemplar_size=coarse)
-    drawn = draw(problem.valid, tuple(problem.active.shape), k=1, seed=seed).to(field.device)
-    allowed = problem.valid[tuple(found[:, axis].long() for axis in range(3))]
+    drawn = random_field(matching, seed=seed)
+    allowed = matching.valid[tuple(found[:, axis].long() for axis in range(3))]
     return torch.where(allowed[:, None], found, drawn).contiguous()

@@ -12,8 +12,8 @@ from torch import Tensor
 
 from labkit import figures, images, metrics, patchmatch, runtime
 from labkit.figures import Figure
-from labkit.patchmatch.applications import fill_from_behind
-from labkit.patchmatch.search import SCHEDULES
+from labkit.patchmatch.reference import SCHEDULES
+from labkit.patchmatch.stereo import fill_from_behind
 from labkit.results.timing import seconds
 
 SEED = 0

@@ -20,9 +20,11 @@ from torch import Tensor
 
 from labkit.images import resize
 from labkit.patches import extract_patches, patch_positions, squared_distances
+from labkit.patchmatch.iterate import searched
+from labkit.patchmatch.matching import describe_matching, random_field
 from labkit.pyramids import gaussian_pyramid, level_sizes, upsample
 from labkit.runtime import generator, seed_of
-from labkit.texture_optimization.synthesis import Synthesis, matching, most_levels, random_field, validate_exemplar, voted
+from labkit.texture_optimization.synthesis import Synthesis, most_levels, validate_exemplar, voted
 from labkit.validation import describe, validate_choice, validate_image, validate_integer, validate_number, validate_size
 
 EXACT_PRODUCTS = 2 ** 31    # multiplications up to which all patches are compared; beyond, PatchMatch
@@ -142,11 +144,11 @@ class _Alternation:
     def match(self, picture: Tensor, found: Tensor | None, seed: int) -> tuple[Tensor, Tensor]:
         """A match for every patch of the grid: the kernels' field, and the distances (number,)."""
         if not self.exact:
-            problem = replace(matching(picture, self.exemplar, patch_size=self.patch_size, metric="l1" if self.r == 1 else "l2"),
-                              active=self.active)
+            metric = "l1" if self.r == 1 else "l2"
+            matching = replace(describe_matching(picture, self.exemplar, patch_size=self.patch_size, metric=metric), active=self.active)
             # patches of the grid are neighbours of each other at the jumps 8 and 4
-            found, distance = problem.searched(random_field(problem, seed) if found is None else found,
-                                               schedule="jump_flooding", iterations=6 if found is None else 2, seed=seed)
+            found, distance = searched(matching, random_field(matching, seed=seed) if found is None else found,
+                                       schedule="jump_flooding", iterations=6 if found is None else 2, seed=seed)
             return found, distance[0, 0][self.active[0]]
         patches = self._patches(picture)
         if self.assigned is not None:

@@ -14,12 +14,13 @@ from torch import Tensor
 from labkit.images import resize
 from labkit.metrics import semi_dual_ascent
 from labkit.patches import extract_patches, squared_distances
-from labkit.patchmatch.fields import as_kernel_field, carried_over, channels_last, likelihood, upper_quartile
-from labkit.patchmatch.search import Problem, features
+from labkit.patchmatch.fields import as_kernel_field, channels_last, likelihood, upper_quartile
+from labkit.patchmatch.iterate import searched
+from labkit.patchmatch.matching import describe_matching, metric_channels, random_field
+from labkit.patchmatch.scales import carried_over
 from labkit.pyramids import gaussian_pyramid, level_sizes, upsample
 from labkit.runtime import seed_of
-from labkit.texture_optimization.synthesis import (Synthesis, matching, most_levels, noise, random_field, validate_exemplar,
-                                                   voted)
+from labkit.texture_optimization.synthesis import Synthesis, most_levels, noise, validate_exemplar, voted
 from labkit.validation import describe, validate_image, validate_integer, validate_number, validate_size
 
 METRIC = "gradient"         # colour, and the absolute derivatives of the intensity with α = 5
@@ -207,15 +208,15 @@ class _Run:
         for level in range(first, -1, -1):
             if level < first:
                 picture, found = self.carry_over(found, level)
-            problem = matching(picture, self.pyramid[level], patch_size=self.patch_size, metric=METRIC)
+            matching = describe_matching(picture, self.pyramid[level], patch_size=self.patch_size, metric=METRIC)
             searches = 1
             if found is None:       # from random matches one search is too few: their mean would wipe out the start
-                found, searches = random_field(problem, self.seed), FIRST_SEARCHES
+                found, searches = random_field(matching, seed=self.seed), FIRST_SEARCHES
             self.energy.append([])
             for number in range(self.iterations):
-                problem = replace(problem, image=channels_last(features(picture, METRIC)[None]))
-                found, distance = problem.searched(found, iterations=1 if number else searches,
-                                                   seed=seed_of(self.seed, level, number))
+                matching = replace(matching, image=channels_last(metric_channels(picture, METRIC)[None]))
+                found, distance = searched(matching, found, iterations=1 if number else searches,
+                                           seed=seed_of(self.seed, level, number))
                 self.distance = distance[0, 0]
                 picture = self.reconstruct(found, level)
                 self.record(float(self.distance.double().mean()), picture)
@@ -223,12 +224,12 @@ class _Run:
 
     def transport(self, picture: Tensor, level: int) -> tuple[Tensor, Tensor]:
         """Lower the transport cost at one scale: ascend in β, match (eq. III.7), reconstruct, in turn."""
-        targets = extract_patches(features(self.pyramid[level], METRIC), patch_size=self.patch_size)
+        targets = extract_patches(metric_channels(self.pyramid[level], METRIC), patch_size=self.patch_size)
         beta = targets.new_zeros(len(targets))
         size, width = [side - self.patch_size + 1 for side in self.sizes[level]], self.pyramid[level].shape[-1] - self.patch_size + 1
         self.energy.append([])
         for _ in range(self.iterations):
-            cost = squared_distances(extract_patches(features(picture, METRIC), patch_size=self.patch_size), targets)
+            cost = squared_distances(extract_patches(metric_channels(picture, METRIC), patch_size=self.patch_size), targets)
             beta, value = semi_dual_ascent(cost, steps=ASCENTS, start=beta)
             chosen = (cost - beta).argmin(1)
             self.distance = cost.gather(1, chosen[:, None]).reshape(size)
@@ -266,18 +267,18 @@ def _complete(picture: Tensor, keys: Tensor, patch_size: int, alpha: float, foun
               seed: int) -> tuple[Tensor, Tensor | None, float]:
     """GPNN's matches, the field in the other direction (where PatchMatch found them), and the mean of the scores."""
     alpha = alpha * patch_size ** 2 * len(keys)     # distances are sums from here on
-    problem = matching(picture, keys, patch_size=patch_size)
-    if problem.active.numel() * problem.valid.numel() <= FULL_MATRIX:
+    matching = describe_matching(picture, keys, patch_size=patch_size)
+    if matching.active.numel() * matching.valid.numel() <= FULL_MATRIX:
         distance = squared_distances(*(extract_patches(one, patch_size=patch_size) for one in (picture, keys)))
         score, chosen = (distance / (alpha + distance.min(0).values)).min(1)
-        field = _field_of(chosen, problem.valid.shape[2], problem.active.shape[1:])
+        field = _field_of(chosen, matching.valid.shape[2], matching.active.shape[1:])
         return field, None, float(score.double().mean())
-    other, iterations = matching(keys, picture, patch_size=patch_size), 4 if backwards is None else 1
-    backwards, nearest = other.searched(random_field(other, seed) if backwards is None else backwards, iterations=iterations,
-                                        seed=seed)
+    other, iterations = describe_matching(keys, picture, patch_size=patch_size), 4 if backwards is None else 1
+    backwards, nearest = searched(other, random_field(other, seed=seed) if backwards is None else backwards,
+                                  iterations=iterations, seed=seed)
     prices = torch.cat([1 / (alpha + nearest[0]), torch.zeros_like(nearest[0])])[:, None].contiguous()
-    priced: Problem = replace(problem, prices=prices)
-    found, score = priced.searched(random_field(problem, seed) if found is None else found, iterations=iterations, seed=seed)
+    priced = replace(matching, prices=prices)
+    found, score = searched(priced, random_field(matching, seed=seed) if found is None else found, iterations=iterations, seed=seed)
     return found, backwards, float(score.double().mean())
 
 

@@ -1,4 +1,4 @@
-"""What the methods of this chapter return, and what they share: pyramids of exemplars, starts, search and votes."""
+"""What the methods of this chapter return, and what they share: scales, starts and votes."""
 
 from __future__ import annotations
 
@@ -7,11 +7,13 @@ from dataclasses import dataclass, field
 import torch
 from torch import Tensor
 
-from labkit.patchmatch.fields import channels_last, draw, vote
-from labkit.patchmatch.search import Problem, features
+from labkit.patchmatch.fields import channels_last
+from labkit.patchmatch.voting import vote
 from labkit.pyramids import level_sizes
 from labkit.runtime import generator
 from labkit.validation import validate_image, validate_patch_size
+
+__all__ = ["Synthesis", "most_levels", "noise", "validate_exemplar", "voted"]
 
 
 @dataclass(frozen=True)
@@ -48,20 +50,6 @@ def noise(size: tuple[int, int], like: Tensor, *, mean: float, deviation: float,
     """A picture (C, H, W) of independent normal numbers, with the channels, dtype and device of another."""
     values = torch.randn((like.shape[0], *size), generator=generator(seed), dtype=torch.float64)
     return (mean + deviation * values).to(like)
-
-
-def matching(picture: Tensor, exemplar: Tensor, *, patch_size: int, metric: str = "l2") -> Problem:
-    """Match every patch of a picture (C, H, W) in an exemplar (C, h, w)."""
-    seen, of_exemplar = channels_last(features(picture, metric)[None]), channels_last(features(exemplar, metric)[None])
-    device = picture.device
-    valid, active = (torch.ones((1, *(side - patch_size + 1 for side in one.shape[-2:])), dtype=torch.bool, device=device)
-                     for one in (exemplar, picture))
-    return Problem(seen, of_exemplar, valid, active, 1, patch_size, metric == "l1")
-
-
-def random_field(problem: Problem, seed: int) -> Tensor:
-    """A match drawn at random for every patch."""
-    return draw(problem.valid, tuple(problem.active.shape), k=1, seed=seed).to(problem.image.device)
 
 
 def voted(exemplar: Tensor, found: Tensor, size: tuple[int, int], *, patch_size: int, weights: Tensor | None = None) -> Tensor:

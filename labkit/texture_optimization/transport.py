@@ -12,7 +12,8 @@ from torch import Tensor
 
 from labkit.metrics import semi_dual_ascent
 from labkit.patches import extract_patches, patch_positions, squared_distances
-from labkit.patchmatch.fields import as_kernel_field, carried_over
+from labkit.patchmatch.fields import as_kernel_field
+from labkit.patchmatch.scales import carried_over
 from labkit.pyramids import gaussian_pyramid, level_sizes
 from labkit.runtime import generator, seed_of
 from labkit.texture_optimization.gaussian import spot_noise

@@ -23,7 +23,7 @@ from torch import Tensor
 from labkit import images
 from labkit.patches import extract_patches
 from labkit.patchmatch import Match, exact_nnf, inpaint, patchmatch
-from labkit.patchmatch.search import SCHEDULES
+from labkit.patchmatch.reference import SCHEDULES
 from tests.benchmarks import timing
 
 THREADS = 2

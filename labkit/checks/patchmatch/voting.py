@@ -57,7 +57,7 @@ def _small(nnf: Tensor, exemplar: Tensor, patch_size: int) -> Tensor:
 
 
 @exercise(points=2, minutes=25, reference=_reconstruct, withholds=(
-    "labkit.patchmatch.reconstruct", "labkit.patchmatch.fields.vote", "labkit.patches.aggregate_patches"), mistakes={
+    "labkit.patchmatch.reconstruct", "labkit.patchmatch.voting.vote", "labkit.patches.aggregate_patches"), mistakes={
     "not_normalised": Mistake("the votes are added up and never divided by their number", with_options(_reconstruct, count="none"), 2),
     "constant_count": Mistake("the sum of the votes is divided by n² everywhere; pixels near the border lie in fewer patches",
                               with_options(_reconstruct, count="constant"), 2),
