@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Generator, Iterable, Mapping
 from typing import TypeVar
 
 import torch
@@ -72,7 +72,7 @@ def hashed(key: int, counter: int) -> int:
     return z ^ (z >> 31)
 
 
-def progress(items: Iterable[Item], *, description: str = "", total: int | None = None) -> Iterator[Item]:
+def progress(items: Iterable[Item], *, description: str = "", total: int | None = None) -> Generator[Item, None, None]:
     """Go through `items` with a progress bar: a widget in a notebook, text in a terminal, cleared when done."""
     from tqdm.auto import tqdm
 

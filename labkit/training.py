@@ -2,7 +2,7 @@
 
 A chapter says what one step measures, `loss(model, generator)`; the loop does the rest, the same way everywhere. All that
 is random must be drawn from the generator, whose state is saved, so that a run that is stopped and resumed gives the weights
-of one that was not, bit for bit on the CPU.
+of one that was not, bit for bit on the CPU. For the pixels of a picture, `labkit.descent` has the same loop.
 """
 
 from __future__ import annotations
@@ -16,6 +16,8 @@ import threading
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
+from types import FrameType
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -23,12 +25,142 @@ from torch import Tensor, nn
 from labkit import runtime
 from labkit.validation import describe, validate_integer, validate_number
 
+__all__ = ["LOOK", "Loop", "Loss", "Training", "cosine_decay", "read", "write_atomically"]
+
 LOOK = 25   # steps between two looks at the losses, for which a GPU must be waited for
 
-Loss = Callable[[nn.Module, torch.Generator], "Tensor | Mapping[str, Tensor]"]
+Loss = Callable[[Any, torch.Generator], "Tensor | Mapping[str, Any]"]
 
 
-class Training:
+class Loop:
+    """What trainings of networks and descents on pixels have alike: steps, history, interruption, checkpoints.
+
+    A kind of loop says what one step is (`_one_step`), what it needs to go on (`state`, `_take_up`) and what tells two of
+    its kind apart (`_settings`, `_differences`).
+
+    Attributes
+    ----------
+    step : number of steps taken.
+    history : for each name that the loss returned, the list of its values, one for each step.
+    interrupted : whether the last `run` was stopped before its end.
+    """
+
+    noun = "loop"                       # how messages call it
+    parts: tuple[str, ...] = ()         # what every state of it holds
+
+    def __init__(self, settings: Mapping | None):
+        self.settings: dict[str, Any] = dict(settings or {})
+        self.step, self.interrupted = 0, False
+        self.history: dict[str, list[float]] = {}
+        self._stop = False
+
+    def stop(self) -> None:
+        """End a `run` after its present step, as an interrupt does; for buttons and callbacks."""
+        self._stop = True
+
+    def _run(self, loss: Callable, *, steps: int, description: str, checkpoint: str | os.PathLike | None, every: int,
+             callback: Callable[[Any], None] | None) -> None:
+        validate_integer(steps, name="steps", minimum=0)
+        validate_integer(every, name="every", minimum=1)
+        if checkpoint is not None and Path(checkpoint).exists():
+            self._resume(Path(checkpoint))
+        self._stop, self.interrupted = False, False
+        saved = self.step
+        self._begin()
+        bar = runtime.progress(range(self.step, steps), description=description)
+        try:
+            with _interrupts_wait(self.stop):
+                for _ in bar:
+                    self._one_step(loss)
+                    saving = checkpoint is not None and self.step % every == 0
+                    self._step_taken(saving)
+                    if checkpoint is not None and saving:
+                        self.save(checkpoint)
+                        saved = self.step
+                    if callback is not None:
+                        callback(self)
+                    if self._stop:
+                        break
+        except KeyboardInterrupt:
+            self._stop = True
+        finally:
+            bar.close()
+            self._end()
+        self.interrupted = self._stop and self.step < steps
+        if checkpoint is not None and self.step > saved:
+            self.save(checkpoint)
+
+    # --- what a kind of loop does -----------------------------------------------------------------------------------
+
+    def _begin(self) -> None:
+        """Before the first step of a run."""
+
+    def _one_step(self, loss: Callable) -> None:
+        """Take a step and count it."""
+        raise NotImplementedError
+
+    def _step_taken(self, saving: bool) -> None:
+        """After a step; `saving` says that its state is about to be saved."""
+
+    def _end(self) -> None:
+        """After the last step of a run, however it ended."""
+
+    def state(self) -> dict[str, Any]:
+        """A copy of all that is needed to go on from here."""
+        raise NotImplementedError
+
+    def _take_up(self, state: Mapping) -> None:
+        """Go on from what `state` gave."""
+        raise NotImplementedError
+
+    def _settings(self) -> dict[str, Any]:
+        """What another loop must have alike to take up this one's state."""
+        raise NotImplementedError
+
+    def _differences(self, state: Mapping) -> list[str]:
+        """What else keeps this loop from taking up a state, in words."""
+        raise NotImplementedError
+
+    # --- what is kept -----------------------------------------------------------------------------------------------
+
+    def load_state(self, state: Mapping) -> None:
+        """Take up what `state` gave, in this loop or in another of the same settings.
+
+        Random numbers are those of the kind of device that the state is from: on another kind, other ones follow.
+
+        Raises
+        ------
+        ValueError : the state is of a loop with other settings, or of another model or picture.
+        """
+        if not isinstance(state, Mapping) or not set(self.parts) <= set(state):
+            raise ValueError(f"state is {describe(state)}; expected what {type(self).__name__}.state() gives")
+        here, there = self._settings(), state["settings"]
+        different = [f"{name} is {there.get(name, 'not given')!r} there and {here.get(name, 'not given')!r} here"
+                     for name in sorted({*here, *there}) if here.get(name, "not given") != there.get(name, "not given")]
+        different += self._differences(state)
+        if different:
+            raise ValueError(f"the state is of another {self.noun}: {'; '.join(different)}. Expected the same settings (or "
+                             "another name for the checkpoint)")
+        self._take_up(state)
+
+    def save(self, path: str | os.PathLike) -> None:
+        """Write `state()` to a file; an interrupted write leaves the old file."""
+        write_atomically(self.state(), path)
+
+    def load(self, path: str | os.PathLike) -> None:
+        """Take up what `save` wrote; see `load_state`."""
+        self.load_state(read(path))
+
+    def _resume(self, path: Path) -> None:
+        state = read(path)
+        if self.step == 0 or not isinstance(state, Mapping) or state.get("step", 0) > self.step:
+            try:
+                self.load_state(state)
+            except ValueError as problem:
+                raise ValueError(f"checkpoint {path}: {problem}") from None
+
+
+class Training(Loop):
     """A model, its optimizer, and what happened so far.
 
     >>> model = nn.Linear(1, 1)
@@ -64,6 +196,9 @@ class Training:
     generator : the source of randomness that the loss gets, on the device of the model.
     """
 
+    noun = "training"
+    parts = ("settings", "step", "weights", "optimizer")
+
     def __init__(self, model: nn.Module, *, learning_rate: float | Callable[[int], float] = 1e-3,
                  optimizer: Callable[..., torch.optim.Optimizer] | None = None, average: float | None = None,
                  mixed_precision: bool | None = None, compile: bool = False, seed: int = 0, settings: Mapping | None = None):
@@ -77,31 +212,26 @@ class Training:
             validate_number(average, name="average", minimum=0)
             if average >= 1:
                 raise ValueError(f"average is {average}; expected a decay below 1, such as 0.999")
+        super().__init__(settings)
         self.model, self.device = model, parameters[0].device
         self.mixed_precision = _has_bfloat16(self.device) if mixed_precision is None else bool(mixed_precision)
-        self.settings = dict(settings or {})
         self.generator = torch.Generator(device=self.device).manual_seed(int(seed))
-        self.step, self.history, self.interrupted = 0, {}, False
         self._parameters, self._rate, self._seed = parameters, learning_rate, int(seed)
         first_rate = learning_rate(0) if callable(learning_rate) else learning_rate
+        self._optimizer: torch.optim.Optimizer
         if optimizer is None:
             self._optimizer = torch.optim.Adam(parameters, lr=first_rate, fused=self.device.type == "cuda")
         else:
             self._optimizer = optimizer(parameters)
         self._decay = average
         self._average = None if average is None else copy.deepcopy(model).requires_grad_(False).eval()
-        self._called = torch.compile(model) if compile else model
-        self._stop = False
+        self._called: Callable = torch.compile(model) if compile else model
         self._unseen: list[dict[str, Tensor]] = []      # losses that were not yet looked at
 
     @property
     def averaged(self) -> nn.Module:
         """The model with averaged weights; the model itself where none are kept."""
         return self.model if self._average is None else self._average
-
-    def stop(self) -> None:
-        """End a `run` after its present step, as an interrupt does; for buttons and callbacks."""
-        self._stop = True
 
     # --- the loop ---------------------------------------------------------------------------------------------------
 
@@ -134,40 +264,22 @@ class Training:
         FloatingPointError : the loss or a weight is no longer finite; the training is then as it was when all was last
             known to be well, at most 25 steps before.
         """
-        validate_integer(steps, name="steps", minimum=0)
-        validate_integer(every, name="every", minimum=1)
-        if checkpoint is not None and Path(checkpoint).exists():
-            self._resume(Path(checkpoint))
-        self._stop, self.interrupted = False, False
-        self._good, saved = self.state(), self.step
-        self.model.train()
-        bar = runtime.progress(range(self.step, steps), description=description)
-        try:
-            with _interrupts_wait(self.stop):
-                for _ in bar:
-                    self._one_step(loss)
-                    saving = checkpoint is not None and self.step % every == 0
-                    if saving or self.step % LOOK == 0 or self.device.type == "cpu":
-                        self._look()
-                    if self.step % LOOK == 0:
-                        self._good = self.state()
-                    if saving:
-                        self.save(checkpoint)
-                        saved = self.step
-                    if callback is not None:
-                        callback(self)
-                    if self._stop:
-                        break
-        except KeyboardInterrupt:
-            self._stop = True
-        finally:
-            bar.close()
-            self.model.eval()
-            self._look()
-        self.interrupted = self._stop and self.step < steps
-        if checkpoint is not None and self.step > saved:
-            self.save(checkpoint)
+        self._run(loss, steps=steps, description=description, checkpoint=checkpoint, every=every, callback=callback)
         return self
+
+    def _begin(self) -> None:
+        self._good = self.state()
+        self.model.train()
+
+    def _step_taken(self, saving: bool) -> None:
+        if saving or self.step % LOOK == 0 or self.device.type == "cpu":
+            self._look()
+        if self.step % LOOK == 0:
+            self._good = self.state()
+
+    def _end(self) -> None:
+        self.model.eval()
+        self._look()
 
     def _one_step(self, loss: Loss) -> None:
         before = self.generator.get_state()
@@ -195,13 +307,13 @@ class Training:
 
     @torch.no_grad()
     def _update_average(self) -> None:
-        if self._average is None:
+        if self._average is None or self._decay is None:
             return
         decay = min(self._decay, (1 + self.step) / (10 + self.step))
         for mean, value in zip(self._average.parameters(), self.model.parameters()):
             mean.lerp_(value, 1 - decay)
-        for mean, value in zip(self._average.buffers(), self.model.buffers()):
-            mean.copy_(value)
+        for kept, buffer in zip(self._average.buffers(), self.model.buffers()):
+            kept.copy_(buffer)
 
     def _look(self) -> None:
         """Note the losses of the steps since the last look; go back if something is not finite."""
@@ -222,53 +334,20 @@ class Training:
 
     # --- what is kept -----------------------------------------------------------------------------------------------
 
-    def state(self) -> dict:
+    def state(self) -> dict[str, Any]:
         """A copy of all that the training needs to go on from here."""
         return {"settings": self._settings(), "device": self.device.type, "step": self.step,
                 "history": {name: list(values) for name, values in self.history.items()},
                 "weights": _copied(self.model), "average": None if self._average is None else _copied(self._average),
                 "optimizer": copy.deepcopy(self._optimizer.state_dict()), "generator": self.generator.get_state()}
 
-    def load_state(self, state: Mapping) -> None:
-        """Take up what `state` gave, in this training or in another of the same settings.
-
-        A state from another kind of device is taken up as well, but goes on with other random numbers.
-
-        Raises
-        ------
-        ValueError : the state is of a training with other settings, or of another model.
-        """
-        if not isinstance(state, Mapping) or not {"settings", "step", "weights", "optimizer"} <= set(state):
-            raise ValueError(f"state is {describe(state)}; expected what Training.state() gives")
-        here, there = self._settings(), state["settings"]
-        different = [f"{name} is {there.get(name, 'not given')!r} there and {here.get(name, 'not given')!r} here"
-                     for name in sorted({*here, *there}) if here.get(name, "not given") != there.get(name, "not given")]
-        mine, theirs = self.model.state_dict(), state["weights"]
-        if [(name, value.shape) for name, value in mine.items()] != [(name, value.shape) for name, value in theirs.items()]:
-            different.append("its weights have other names or shapes")
-        if different:
-            raise ValueError(f"the state is of another training: {'; '.join(different)}. Expected the same settings (or "
-                             "another name for the checkpoint)")
-        self._take_up(state)
-
-    def save(self, path: str | os.PathLike) -> None:
-        """Write `state()` to a file; an interrupted write leaves the old file."""
-        write_atomically(self.state(), path)
-
-    def load(self, path: str | os.PathLike) -> None:
-        """Take up what `save` wrote; see `load_state`."""
-        self.load_state(read(path))
-
-    def _resume(self, path: Path) -> None:
-        state = read(path)
-        if self.step == 0 or not isinstance(state, Mapping) or state.get("step", 0) > self.step:
-            try:
-                self.load_state(state)
-            except ValueError as problem:
-                raise ValueError(f"checkpoint {path}: {problem}") from None
-
-    def _settings(self) -> dict:
+    def _settings(self) -> dict[str, Any]:
         return {"seed": self._seed, "average": self._decay, "mixed_precision": self.mixed_precision, **self.settings}
+
+    def _differences(self, state: Mapping) -> list[str]:
+        mine, theirs = self.model.state_dict(), state["weights"]
+        alike = [(name, value.shape) for name, value in mine.items()] == [(name, value.shape) for name, value in theirs.items()]
+        return [] if alike else ["its weights have other names or shapes"]
 
     def _take_up(self, state: Mapping) -> None:
         self._unseen = []
@@ -317,7 +396,7 @@ def write_atomically(value: object, path: str | os.PathLike) -> None:
     unfinished.replace(path)
 
 
-def read(path: str | os.PathLike) -> object:
+def read(path: str | os.PathLike) -> Any:
     """What `write_atomically` wrote: tensors and plain values, on the CPU; a file can not bring code along.
 
     Raises
@@ -359,7 +438,7 @@ def _interrupts_wait(stop: Callable[[], None]) -> Iterator[None]:
         return
     asked = False
 
-    def wait(number: int, frame: object) -> None:
+    def wait(number: int, frame: FrameType | None) -> None:
         nonlocal asked
         if asked:
             previous(number, frame)
