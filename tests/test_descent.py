@@ -336,9 +336,9 @@ def test_a_line_search_turns_back_from_where_the_loss_is_not_finite():
         tried.append(float(image.detach().max()))
         return ((image - 2).square() - (1 - image).log()).sum()
 
-    result = Descent(picture(), learning_rate=5).run(loss, steps=30)
+    result = Descent(picture(dtype=torch.float64), learning_rate=5).run(loss, steps=30)
     assert max(tried) > 1 and result.losses == sorted(result.losses, reverse=True)
-    assert torch.allclose(result.image, torch.tensor((3 - 3**0.5) / 2), atol=1e-4)
+    assert torch.allclose(result.image, torch.tensor((3 - 3**0.5) / 2, dtype=torch.float64), atol=1e-6)
 
 
 def test_a_loss_that_is_not_finite_at_the_start_is_said():
