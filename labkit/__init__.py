@@ -1,7 +1,7 @@
 """labkit: patch-based and internal methods for images and videos, as a course and as a library.
 
 Modules, from the ground floor up: `images`, `figures`, `patches`, `pyramids`, `operators`, `restoration`, `metrics`,
-`runtime`, `textures`, `training`; a folder for each chapter of `labkit.chapters` (`filtering`, …); `widgets` and `checks`
+`runtime`, `textures`, `training`, `descent`; a folder for each chapter of `labkit.chapters` (`filtering`, …); `widgets` and `checks`
 for the notebooks.
 """
 
@@ -13,8 +13,8 @@ __all__ = ["__version__", "chapters"]
 
 __version__ = "0.1.0"
 
-_SHARED = ("chapters", "checks", "features", "figures", "images", "metrics", "operators", "patches", "pyramids", "restoration", "results",
-           "runtime", "textures", "training", "widgets")
+_SHARED = ("chapters", "checks", "descent", "features", "figures", "images", "metrics", "operators", "patches", "pyramids",
+           "restoration", "results", "runtime", "textures", "training", "widgets")
 
 
 def _modules() -> list[str]:
