@@ -21,6 +21,21 @@ def _nonlocal_attention(query: Tensor, key: Tensor, value: Tensor, h: float) -> 
     return filtering.nonlocal_attention(query, key, value, h=h)
 
 
+@exercise(points=2, minutes=25, kind="differentiable", reference=_nonlocal_attention, withholds=BY_PATCHES)
+def nonlocal_attention(task: Task) -> None:
+    with task.property("averages the values, each by how near its key is to the query", share=0.5):
+        task.compare(task.normal(6, 4), task.normal(9, 4), task.normal(9, 3), 1.3)
+        task.compare(task.normal(8, 5).double(), task.normal(8, 5).double(), task.normal(8, 5).double(), 2.1, tolerance=1e-9)
+    with task.property("works when every key is far from the query", share=0.25):
+        # far enough for exp to give 0 in float32, near enough for squared distances to keep their digits
+        task.compare(task.normal(4, 3) + 8, task.normal(7, 3), task.normal(7, 2), 0.7, tolerance=1e-4)
+    with task.property("passes gradients back to queries, keys and values", share=0.25):
+        task.compare(task.normal(5, 3).double(), task.normal(6, 3).double(), task.normal(6, 2).double(), 1.7,
+                     cotangent=task.normal(5, 2).double(), tolerance=1e-8)
+        same = task.normal(5, 3).double()   # each query is one of the keys, as when a picture attends to itself
+        task.compare(same, same.clone(), task.normal(5, 2).double(), 1.4, cotangent=task.normal(5, 2).double(), tolerance=1e-7)
+
+
 def _attention_by(score: Callable[..., Tensor], *, axis: int = 1) -> Callable[..., Tensor]:
     """Another attention: the softmax over `axis` of `score(queries (N, 1, D), keys (1, M, D), h)`."""
     return lambda query, key, value, h: score(query[:, None], key[None], h).softmax(axis) @ value
@@ -35,7 +50,7 @@ def _underflows(query: Tensor, key: Tensor, value: Tensor, h: float) -> Tensor:
     return (w / w.sum(1, keepdim=True)) @ value
 
 
-@exercise(points=2, minutes=25, kind="differentiable", reference=_nonlocal_attention, withholds=BY_PATCHES, mistakes={
+nonlocal_attention.knows({
     "dot_product": Mistake("the similarity is the dot product; here it is minus the squared distance",
                            _attention_by(lambda q, k, h: (q * k).sum(-1) / h ** 2), 1),
     "scaled_dot_product": Mistake("the similarity is the dot product over √D, that of the Transformer; here it is minus the "
@@ -60,15 +75,3 @@ def _underflows(query: Tensor, key: Tensor, value: Tensor, h: float) -> Tensor:
     "writes_into_input": Mistake("the result is written over an argument", lambda q, k, v, h: (
         v.data.mul_(0.5), _nonlocal_attention(q, k, 2 * v, h))[1]),
 })
-def nonlocal_attention(task: Task) -> None:
-    with task.property("averages the values, each by how near its key is to the query", share=0.5):
-        task.compare(task.normal(6, 4), task.normal(9, 4), task.normal(9, 3), 1.3)
-        task.compare(task.normal(8, 5).double(), task.normal(8, 5).double(), task.normal(8, 5).double(), 2.1, tolerance=1e-9)
-    with task.property("works when every key is far from the query", share=0.25):
-        # far enough for exp to give 0 in float32, near enough for squared distances to keep their digits
-        task.compare(task.normal(4, 3) + 8, task.normal(7, 3), task.normal(7, 2), 0.7, tolerance=1e-4)
-    with task.property("passes gradients back to queries, keys and values", share=0.25):
-        task.compare(task.normal(5, 3).double(), task.normal(6, 3).double(), task.normal(6, 2).double(), 1.7,
-                     cotangent=task.normal(5, 2).double(), tolerance=1e-8)
-        same = task.normal(5, 3).double()   # each query is one of the keys, as when a picture attends to itself
-        task.compare(same, same.clone(), task.normal(5, 2).double(), 1.4, cotangent=task.normal(5, 2).double(), tolerance=1e-7)

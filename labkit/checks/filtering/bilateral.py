@@ -11,7 +11,8 @@ from torch import Tensor
 from labkit import filtering
 from labkit.checks.engine import Mistake, Task, exercise
 from labkit.checks.filtering.linear import _gaussian_filter
-from labkit.checks.filtering.pieces import BY_COLOR, average, in_place, space
+from labkit.checks.filtering.pieces import BY_COLOR, average, space
+from labkit.checks.pieces import in_place
 
 __all__ = ["bilateral_filter", "cross_bilateral_filter", "rolling_guidance_filter"]
 
@@ -23,11 +24,26 @@ def _bilateral_filter(image: Tensor, sigma_space: float, sigma_color: float, rad
                                       method="reference")
 
 
+@exercise(points=2, minutes=25, reference=_bilateral_filter, withholds=(*BY_COLOR, "skimage.restoration.denoise_bilateral"))
+def bilateral_filter(task: Task) -> None:
+    with task.property("smooths a grey picture", share=0.4):
+        task.compare(task.image(11, 14, channels=1), 1.8, 0.15, 3)
+        task.compare(task.image(10, 9, channels=1), 3.0, 0.4, 2)
+    with task.property("weighs the three channels of a colour together, and keeps the dtype", share=0.4):
+        task.compare(task.image(12, 10), 2.5, 0.2, 3)
+        task.compare(task.image(9, 13, dtype=torch.float64), 1.4, 0.35, 2, tolerance=1e-10)
+    with task.property("works when the window is larger than the picture", share=0.2):
+        task.compare(task.image(4, 6), 4.0, 0.5, 6)
+    with task.property("with a huge h it is the Gaussian filter"):
+        image = task.image(8, 9)
+        task.compare(image, 1.5, 1e4, 3, expected=_gaussian_filter(image, 1.5, 3))
+
+
 def _weighted(weight: Callable[..., Tensor | float], **options) -> Callable[..., Tensor]:
     """A bilateral filter with another weight: `weight(squared space, difference of colours, σ, h)`."""
     def variant(image: Tensor, sigma_space: float, sigma_color: float, radius: int) -> Tensor:
         return average(image, lambda dy, dx, seen: weight(dy * dy + dx * dx, seen - image, sigma_space, sigma_color),
-                        radius, **options)
+                       radius, **options)
     return variant
 
 
@@ -39,7 +55,7 @@ def _joint(difference: Tensor) -> Tensor:
     return difference.square().sum(0, keepdim=True)
 
 
-@exercise(points=2, minutes=25, reference=_bilateral_filter, withholds=(*BY_COLOR, "skimage.restoration.denoise_bilateral"), mistakes={
+bilateral_filter.knows({
     "space_only": Mistake("the colours have no say in the weights: this is the Gaussian filter",
                           _weighted(lambda d2, c, s, h: _gauss(d2, s))),
     "color_only": Mistake("the distance in space has no say in the weights", _weighted(lambda d2, c, s, h: _gauss(_joint(c), h))),
@@ -70,18 +86,6 @@ def _joint(difference: Tensor) -> Tensor:
     "writes_into_input": Mistake("the result is written over the picture that was given, and later pixels see it",
                                  in_place(_bilateral_filter)),
 })
-def bilateral_filter(task: Task) -> None:
-    with task.property("smooths a grey picture", share=0.4):
-        task.compare(task.image(11, 14, channels=1), 1.8, 0.15, 3)
-        task.compare(task.image(10, 9, channels=1), 3.0, 0.4, 2)
-    with task.property("weighs the three channels of a colour together, and keeps the dtype", share=0.4):
-        task.compare(task.image(12, 10), 2.5, 0.2, 3)
-        task.compare(task.image(9, 13, dtype=torch.float64), 1.4, 0.35, 2, tolerance=1e-10)
-    with task.property("works when the window is larger than the picture", share=0.2):
-        task.compare(task.image(4, 6), 4.0, 0.5, 6)
-    with task.property("with a huge h it is the Gaussian filter"):
-        image = task.image(8, 9)
-        task.compare(image, 1.5, 1e4, 3, expected=_gaussian_filter(image, 1.5, 3))
 
 
 # --- 4 · Cross-bilateral filter -------------------------------------------------------------------------------------
@@ -89,6 +93,19 @@ def bilateral_filter(task: Task) -> None:
 def _cross_bilateral_filter(image: Tensor, guide: Tensor, sigma_space: float, sigma_color: float, radius: int) -> Tensor:
     return filtering.cross_bilateral_filter(image, guide=guide, sigma_space=sigma_space, sigma_color=sigma_color,
                                             radius=radius, method="reference")
+
+
+@exercise(points=2, minutes=15, reference=_cross_bilateral_filter, withholds=(*BY_COLOR, "skimage.restoration.denoise_bilateral"))
+def cross_bilateral_filter(task: Task) -> None:
+    with task.property("takes its weights from a colour guide and its values from the picture", share=0.5):
+        task.compare(task.image(11, 13), task.image(11, 13), 2.0, 0.25, 3)
+        task.compare(task.image(9, 12, dtype=torch.float64), task.image(9, 12, dtype=torch.float64), 1.3, 0.4, 2, tolerance=1e-10)
+    with task.property("works with a grey guide for a colour picture, and the other way round", share=0.5):
+        task.compare(task.image(10, 9), task.image(10, 9, channels=1), 1.8, 0.3, 2)
+        task.compare(task.image(9, 11, channels=1), task.image(9, 11), 2.4, 0.2, 3)
+    with task.property("with the picture as its own guide it is the bilateral filter"):
+        image = task.image(8, 10)
+        task.compare(image, image.clone(), 1.6, 0.3, 3, expected=_bilateral_filter(image, 1.6, 0.3, 3))
 
 
 def _cross_weighted(weight: Callable[..., Tensor | float], **options) -> Callable[..., Tensor]:
@@ -102,7 +119,7 @@ def _both(image: Tensor, guide: Tensor, s: float, h: float, radius: int) -> Tens
     return _cross_bilateral_filter(image, together, s, h, radius)
 
 
-@exercise(points=2, minutes=15, reference=_cross_bilateral_filter, withholds=(*BY_COLOR, "skimage.restoration.denoise_bilateral"), mistakes={
+cross_bilateral_filter.knows({
     "guide_ignored": Mistake("the weights come from the picture itself; they should come from the guide",
                              lambda image, guide, s, h, radius: _cross_bilateral_filter(image, image, s, h, radius), 1),
     "guide_filtered": Mistake("it averages the values of the guide; the guide only gives the weights",
@@ -132,16 +149,6 @@ def _both(image: Tensor, guide: Tensor, s: float, h: float, radius: int) -> Tens
         lambda d2, c, s, h: _gauss(d2, s) * _gauss(_joint(c), h), outside_counts=True), 2),
     "writes_into_input": Mistake("the result is written over the picture that was given", in_place(_cross_bilateral_filter)),
 })
-def cross_bilateral_filter(task: Task) -> None:
-    with task.property("takes its weights from a colour guide and its values from the picture", share=0.5):
-        task.compare(task.image(11, 13), task.image(11, 13), 2.0, 0.25, 3)
-        task.compare(task.image(9, 12, dtype=torch.float64), task.image(9, 12, dtype=torch.float64), 1.3, 0.4, 2, tolerance=1e-10)
-    with task.property("works with a grey guide for a colour picture, and the other way round", share=0.5):
-        task.compare(task.image(10, 9), task.image(10, 9, channels=1), 1.8, 0.3, 2)
-        task.compare(task.image(9, 11, channels=1), task.image(9, 11), 2.4, 0.2, 3)
-    with task.property("with the picture as its own guide it is the bilateral filter"):
-        image = task.image(8, 10)
-        task.compare(image, image.clone(), 1.6, 0.3, 3, expected=_bilateral_filter(image, 1.6, 0.3, 3))
 
 
 # --- 6 · Rolling guidance -------------------------------------------------------------------------------------------
@@ -149,6 +156,17 @@ def cross_bilateral_filter(task: Task) -> None:
 def _rolling_guidance_filter(image: Tensor, sigma_space: float, sigma_color: float, iterations: int, radius: int) -> Tensor:
     return filtering.rolling_guidance_filter(image, sigma_space=sigma_space, sigma_color=sigma_color, iterations=iterations,
                                              radius=radius, method="reference")
+
+
+@exercise(points=2, minutes=15, reference=_rolling_guidance_filter, withholds=(
+    "labkit.filtering.rolling_guidance_filter", "labkit.filtering.weights_at"))
+def rolling_guidance_filter(task: Task) -> None:
+    with task.property("averages the original picture with weights from the last result", share=0.6):
+        task.compare(task.image(11, 13), 1.5, 0.2, 3, 3)
+        task.compare(task.image(10, 12, channels=1), 2.0, 0.1, 4, 2)
+    with task.property("takes the Gaussian and one pass for two iterations, the Gaussian alone for one", share=0.4):
+        task.compare(task.image(9, 10, dtype=torch.float64), 1.2, 0.3, 2, 2, tolerance=1e-9)
+        task.compare(task.image(9, 10), 1.2, 0.3, 1, 2)
 
 
 def _rolling_by(start: Callable[..., Tensor], step: Callable[..., Tensor]) -> Callable[..., Tensor]:
@@ -161,7 +179,7 @@ def _rolling_by(start: Callable[..., Tensor], step: Callable[..., Tensor]) -> Ca
     return variant
 
 
-@exercise(points=2, minutes=15, reference=_rolling_guidance_filter, withholds=("labkit.filtering.rolling_guidance_filter", "labkit.filtering.weights_at"), mistakes={
+rolling_guidance_filter.knows({
     "filter_iterated": Mistake("the filter is merely iterated: each pass averages the last result; it should average the "
                                "original picture, and only the weights follow the last result",
                                _rolling_by(_gaussian_filter, lambda image, u, f: f(u, u)), 1),
@@ -185,10 +203,3 @@ def _rolling_by(start: Callable[..., Tensor], step: Callable[..., Tensor]) -> Ca
         image, h, s, iterations, radius), 2),
     "writes_into_input": Mistake("the result is written over the picture that was given", in_place(_rolling_guidance_filter)),
 })
-def rolling_guidance_filter(task: Task) -> None:
-    with task.property("averages the original picture with weights from the last result", share=0.6):
-        task.compare(task.image(11, 13), 1.5, 0.2, 3, 3)
-        task.compare(task.image(10, 12, channels=1), 2.0, 0.1, 4, 2)
-    with task.property("takes the Gaussian and one pass for two iterations, the Gaussian alone for one", share=0.4):
-        task.compare(task.image(9, 10, dtype=torch.float64), 1.2, 0.3, 2, 2, tolerance=1e-9)
-        task.compare(task.image(9, 10), 1.2, 0.3, 1, 2)

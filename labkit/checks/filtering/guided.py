@@ -10,7 +10,8 @@ from torch import Tensor
 from labkit import filtering
 from labkit.checks.engine import Mistake, Task, exercise
 from labkit.checks.filtering.linear import _box_filter
-from labkit.checks.filtering.pieces import CLAMPED, clamped, in_place, wide
+from labkit.checks.filtering.pieces import CLAMPED
+from labkit.checks.pieces import clamped, in_place, noisy
 
 __all__ = ["guided_filter"]
 
@@ -19,6 +20,22 @@ __all__ = ["guided_filter"]
 
 def _guided_filter(image: Tensor, guide: Tensor, radius: int, eps: float) -> Tensor:
     return filtering.guided_filter(image, guide=guide, radius=radius, eps=eps, method="reference")
+
+
+@exercise(points=3, minutes=30, reference=_guided_filter, withholds=("labkit.filtering.guided_filter", "labkit.filtering.weights_at"))
+def guided_filter(task: Task) -> None:
+    with task.property("fits a · guide + b in every window and averages the fits", share=0.5):
+        task.compare(task.image(13, 16, channels=1), task.image(13, 16, channels=1), 2, 0.02)
+        task.compare(task.image(11, 12, channels=1, dtype=torch.float64), task.image(11, 12, channels=1, dtype=torch.float64),
+                     3, 0.3, tolerance=1e-9)
+    with task.property("filters the three channels of a colour picture with one grey guide", share=0.3):
+        task.compare(noisy(task.image(12, 15)), task.image(12, 15, channels=1), 2, 0.005)
+    with task.property("keeps its digits where the guide is bright and nearly flat", share=0.2, mistake="float32_means"):
+        guide = 0.9 + 1e-3 * task.image(14, 12, channels=1)
+        task.compare(0.9 + 1e-3 * task.image(14, 12, channels=1), guide, 2, 1e-8, tolerance=2e-6)
+    with task.property("with a huge ε it is two box filters, one after the other"):
+        image, guide = task.image(10, 12), task.image(10, 12, channels=1)
+        task.compare(image, guide, 2, 1e8, expected=_box_filter(_box_filter(image, 2), 2))
 
 
 def _guided_by(coefficients: Callable[..., tuple[Tensor, Tensor]], *, average: str = "ab") -> Callable[..., Tensor]:
@@ -54,7 +71,7 @@ def _guided_float32(image: Tensor, guide: Tensor, radius: int, eps: float) -> Te
     return mean(a) * guide + mean(mean_u - a * mean_g)
 
 
-@exercise(points=3, minutes=30, reference=_guided_filter, withholds=("labkit.filtering.guided_filter", "labkit.filtering.weights_at"), mistakes={
+guided_filter.knows({
     "not_averaged": Mistake("a and b of the window around the pixel are used alone; every pixel lies in many windows, and "
                             "their a and b are averaged before they are applied",
                             _guided_by(lambda mg, mu, cov, var, eps: ((a := cov / (var + eps)), mu - a * mg), average=""), 3),
@@ -94,16 +111,3 @@ def _guided_float32(image: Tensor, guide: Tensor, radius: int, eps: float) -> Te
     "outside_counts": Mistake("pixels outside the picture count as black in the means", _guided_zero_padded, 3),
     "writes_into_input": Mistake("the result is written over the picture that was given", in_place(_guided_filter)),
 })
-def guided_filter(task: Task) -> None:
-    with task.property("fits a · guide + b in every window and averages the fits", share=0.5):
-        task.compare(task.image(13, 16, channels=1), task.image(13, 16, channels=1), 2, 0.02)
-        task.compare(task.image(11, 12, channels=1, dtype=torch.float64), task.image(11, 12, channels=1, dtype=torch.float64),
-                     3, 0.3, tolerance=1e-9)
-    with task.property("filters the three channels of a colour picture with one grey guide", share=0.3):
-        task.compare(wide(task.image(12, 15)), task.image(12, 15, channels=1), 2, 0.005)
-    with task.property("keeps its digits where the guide is bright and nearly flat", share=0.2, mistake="float32_means"):
-        guide = 0.9 + 1e-3 * task.image(14, 12, channels=1)
-        task.compare(0.9 + 1e-3 * task.image(14, 12, channels=1), guide, 2, 1e-8, tolerance=2e-6)
-    with task.property("with a huge ε it is two box filters, one after the other"):
-        image, guide = task.image(10, 12), task.image(10, 12, channels=1)
-        task.compare(image, guide, 2, 1e8, expected=_box_filter(_box_filter(image, 2), 2))

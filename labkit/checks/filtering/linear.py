@@ -10,7 +10,8 @@ from torch import Tensor
 
 from labkit import filtering
 from labkit.checks.engine import Mistake, Task, exercise
-from labkit.checks.filtering.pieces import BY_COLOR, BY_PATCHES, BY_PLACE, CLAMPED, average, clamped, in_place, space, wide
+from labkit.checks.filtering.pieces import BY_COLOR, BY_PATCHES, BY_PLACE, CLAMPED, average, space
+from labkit.checks.pieces import clamped, in_place, noisy
 
 __all__ = ["box_filter", "gaussian_filter"]
 
@@ -26,6 +27,23 @@ def _gaussian_filter(image: Tensor, sigma: float, radius: int) -> Tensor:
     return filtering.gaussian_filter(image, sigma=sigma, radius=radius, border="normalized", method="reference")
 
 
+@exercise(points=2, minutes=20, reference=_gaussian_filter, withholds=(
+    *BY_PLACE, *BY_COLOR, *BY_PATCHES, "scipy.ndimage.gaussian_filter",
+    "scipy.ndimage.gaussian_filter1d", "skimage.filters.gaussian", "skimage.filters.difference_of_gaussians",
+    "torchvision.transforms.functional.gaussian_blur", "torchvision.transforms.GaussianBlur"))
+def gaussian_filter(task: Task) -> None:
+    with task.property("smooths a grey picture", share=0.5):
+        task.compare(task.image(14, 19, channels=1), 1.7, 4)
+        task.compare(task.image(12, 9, channels=1), 0.6, 2)
+    with task.property("smooths a colour picture, channel by channel, and keeps its dtype", share=0.25):
+        task.compare(noisy(task.image(15, 13)), 2.3, 5)
+        task.compare(task.image(11, 16, dtype=torch.float64), 1.3, 3, tolerance=1e-10)
+    with task.property("works when the window is larger than the picture", share=0.25):
+        task.compare(task.image(5, 7), 3.0, 9)
+    with task.property("leaves a constant picture as it is, up to its border"):
+        task.compare(torch.full((3, 9, 8), 0.6), 1.5, 3, expected=torch.full((3, 9, 8), 0.6))
+
+
 def _one_direction(image: Tensor, sigma: float, radius: int) -> Tensor:
     return average(image, lambda dy, dx, _: space(0, dx, sigma) if dy == 0 else 0.0, radius)
 
@@ -35,10 +53,7 @@ def _gaussian_padded(border: str) -> Callable[[Tensor, float, int], Tensor]:
                                                                   method="reference")
 
 
-@exercise(points=2, minutes=20, reference=_gaussian_filter, withholds=(
-    *BY_PLACE, *BY_COLOR, *BY_PATCHES, "scipy.ndimage.gaussian_filter",
-    "scipy.ndimage.gaussian_filter1d", "skimage.filters.gaussian", "skimage.filters.difference_of_gaussians",
-    "torchvision.transforms.functional.gaussian_blur", "torchvision.transforms.GaussianBlur"), mistakes={
+gaussian_filter.knows({
     "border_darkened": Mistake("pixels outside the picture count as black: the weights are divided by the same constant "
                                "everywhere, but near the border C(x) sums fewer of them", _gaussian_padded("zero"), 3),
     "border_replicated": Mistake("the edge pixels are repeated outside the picture; here only the pixels inside it count",
@@ -62,23 +77,28 @@ def _gaussian_padded(border: str) -> Callable[[Tensor, float, int], Tensor]:
     "clamped": Mistake(CLAMPED, clamped(_gaussian_filter)),
     "writes_into_input": Mistake("the result is written over the picture that was given", in_place(_gaussian_filter)),
 })
-def gaussian_filter(task: Task) -> None:
-    with task.property("smooths a grey picture", share=0.5):
-        task.compare(task.image(14, 19, channels=1), 1.7, 4)
-        task.compare(task.image(12, 9, channels=1), 0.6, 2)
-    with task.property("smooths a colour picture, channel by channel, and keeps its dtype", share=0.25):
-        task.compare(wide(task.image(15, 13)), 2.3, 5)
-        task.compare(task.image(11, 16, dtype=torch.float64), 1.3, 3, tolerance=1e-10)
-    with task.property("works when the window is larger than the picture", share=0.25):
-        task.compare(task.image(5, 7), 3.0, 9)
-    with task.property("leaves a constant picture as it is, up to its border"):
-        task.compare(torch.full((3, 9, 8), 0.6), 1.5, 3, expected=torch.full((3, 9, 8), 0.6))
 
 
 # --- 2 · Box filter -------------------------------------------------------------------------------------------------
 
 def _box_filter(image: Tensor, radius: int) -> Tensor:
     return filtering.box_filter(image, radius=radius, border="normalized", method="reference")
+
+
+@exercise(points=2, minutes=25, reference=_box_filter, withholds=(
+    *BY_PLACE, *BY_COLOR, *BY_PATCHES, "torch.nn.functional.avg_pool2d", "torch.nn.AvgPool2d", "scipy.ndimage.uniform_filter",
+    "scipy.ndimage.uniform_filter1d", "skimage.transform.integral_image", "skimage.transform.integrate", "skimage.filters.rank.mean"))
+def box_filter(task: Task) -> None:
+    with task.property("averages over the (2r + 1)² window, on grey and colour pictures", share=0.5):
+        task.compare(task.image(12, 17, channels=1), 2)
+        task.compare(task.image(13, 10), 1)
+        task.compare(task.image(9, 14, dtype=torch.float64), 3, tolerance=1e-10)
+    with task.property("works when the window is larger than the picture", share=0.25):
+        task.compare(task.image(4, 6), 7)
+    with task.property("gives the picture back for radius 0"):
+        task.compare(task.image(6, 5), 0)
+    with task.property("stays exact on a large picture", share=0.25, mistake="float32_sums"):
+        task.compare(task.image(512, 512, channels=1) + 0.5, 2, tolerance=1e-5)
 
 
 def _box_of(image: Tensor, top: int, bottom: int, left: int, right: int) -> Tensor:
@@ -112,9 +132,7 @@ def _box_without_zeros(image: Tensor, radius: int) -> Tensor:
     return (total / area).to(image.dtype)
 
 
-@exercise(points=2, minutes=25, reference=_box_filter, withholds=(
-    *BY_PLACE, *BY_COLOR, *BY_PATCHES, "torch.nn.functional.avg_pool2d", "torch.nn.AvgPool2d", "scipy.ndimage.uniform_filter", "scipy.ndimage.uniform_filter1d",
-    "skimage.transform.integral_image", "skimage.transform.integrate", "skimage.filters.rank.mean"), mistakes={
+box_filter.knows({
     "not_normalised": Mistake("the window is summed but never divided by its area", lambda image, radius: average(
         image, lambda dy, dx, _: 1.0, radius, divisor=1.0), 2),
     "constant_area": Mistake("the sum is divided by (2r + 1)² everywhere; near the border the window holds fewer pixels",
@@ -136,14 +154,3 @@ def _box_without_zeros(image: Tensor, radius: int) -> Tensor:
     "channels_mixed": Mistake("the colour channels are added up into one", _summed(_box_filter)),
     "writes_into_input": Mistake("the result is written over the picture that was given", in_place(_box_filter)),
 })
-def box_filter(task: Task) -> None:
-    with task.property("averages over the (2r + 1)² window, on grey and colour pictures", share=0.5):
-        task.compare(task.image(12, 17, channels=1), 2)
-        task.compare(task.image(13, 10), 1)
-        task.compare(task.image(9, 14, dtype=torch.float64), 3, tolerance=1e-10)
-    with task.property("works when the window is larger than the picture", share=0.25):
-        task.compare(task.image(4, 6), 7)
-    with task.property("gives the picture back for radius 0"):
-        task.compare(task.image(6, 5), 0)
-    with task.property("stays exact on a large picture", share=0.25, mistake="float32_sums"):
-        task.compare(task.image(512, 512, channels=1) + 0.5, 2, tolerance=1e-5)

@@ -9,7 +9,8 @@ from torch import Tensor
 
 from labkit import filtering, images
 from labkit.checks.engine import Mistake, Task, exercise
-from labkit.checks.filtering.pieces import BY_PATCHES, in_place
+from labkit.checks.filtering.pieces import BY_PATCHES
+from labkit.checks.pieces import in_place
 
 __all__ = ["nonlocal_means"]
 
@@ -19,6 +20,21 @@ __all__ = ["nonlocal_means"]
 def _nonlocal_means(image: Tensor, patch_size: int, window_size: int, h: float, sigma: float) -> Tensor:
     return filtering.nonlocal_means(image, patch_size=patch_size, window_size=window_size, h=h, sigma=sigma,
                                     method="reference")
+
+
+@exercise(points=3, minutes=35, reference=_nonlocal_means, withholds=(
+    *BY_PATCHES, "labkit.filtering.weights_at", "skimage.restoration.denoise_nl_means"))
+def nonlocal_means(task: Task) -> None:
+    with task.property("averages pixels whose patches look alike, in grey", share=0.35):
+        task.compare(task.image(12, 10, channels=1), 3, 5, 0.2, 0.0)
+        task.compare(task.image(9, 13, channels=1), 5, 7, 0.15, 0.05)
+    with task.property("compares colour patches in all channels at once", share=0.35):
+        task.compare(task.image(11, 9), 3, 5, 0.25, 0.05)
+        task.compare(task.image(8, 10, dtype=torch.float64), 3, 7, 0.12, 0.08, tolerance=1e-9)
+    with task.property("works when the window is larger than the picture", share=0.3):
+        task.compare(task.image(6, 5), 3, 15, 0.3, 0.02)
+    with task.property("leaves a constant picture as it is"):
+        task.compare(torch.full((3, 7, 8), 0.4), 3, 5, 0.1, 0.0, expected=torch.full((3, 7, 8), 0.4))
 
 
 def _means_by(weight: Callable[[Tensor, float, float], Tensor] | None = None, *, border: str = "reflect", total: bool = False,
@@ -65,8 +81,7 @@ def _means_outside(image: Tensor, patch_size: int, window_size: int, h: float, s
     return (total / norm).to(image.dtype)
 
 
-@exercise(points=3, minutes=35, reference=_nonlocal_means, withholds=(
-    *BY_PATCHES, "labkit.filtering.weights_at", "skimage.restoration.denoise_nl_means"), mistakes={
+nonlocal_means.knows({
     "sum_not_mean": Mistake("d² is summed over the patch; it is the mean over its pixels and channels", _means_by(total=True), 2),
     "channels_summed": Mistake("d² is summed over the channels; it is the mean over the patch and the channels",
                                lambda image, n, w, h, sigma: _means_by(lambda d2, h, s: torch.exp(
@@ -99,14 +114,3 @@ def _means_outside(image: Tensor, patch_size: int, window_size: int, h: float, s
                              lambda image, n, w, h, sigma: _nonlocal_means(image, 1, w, h, sigma), 2),
     "writes_into_input": Mistake("the result is written over the picture that was given", in_place(_nonlocal_means)),
 })
-def nonlocal_means(task: Task) -> None:
-    with task.property("averages pixels whose patches look alike, in grey", share=0.35):
-        task.compare(task.image(12, 10, channels=1), 3, 5, 0.2, 0.0)
-        task.compare(task.image(9, 13, channels=1), 5, 7, 0.15, 0.05)
-    with task.property("compares colour patches in all channels at once", share=0.35):
-        task.compare(task.image(11, 9), 3, 5, 0.25, 0.05)
-        task.compare(task.image(8, 10, dtype=torch.float64), 3, 7, 0.12, 0.08, tolerance=1e-9)
-    with task.property("works when the window is larger than the picture", share=0.3):
-        task.compare(task.image(6, 5), 3, 15, 0.3, 0.02)
-    with task.property("leaves a constant picture as it is"):
-        task.compare(torch.full((3, 7, 8), 0.4), 3, 5, 0.1, 0.0, expected=torch.full((3, 7, 8), 0.4))

@@ -9,7 +9,8 @@ from torch import Tensor
 
 from labkit import filtering, patches
 from labkit.checks.engine import Mistake, Task, exercise
-from labkit.checks.filtering.pieces import CLAMPED, clamped, in_place, wide
+from labkit.checks.filtering.pieces import CLAMPED
+from labkit.checks.pieces import clamped, in_place, noisy
 
 __all__ = ["pca_filter"]
 
@@ -18,6 +19,36 @@ __all__ = ["pca_filter"]
 
 def _pca_filter(image: Tensor, patch_size: int, threshold: float) -> Tensor:
     return filtering.pca_filter(image, patch_size=patch_size, threshold=threshold)
+
+
+def _basis(centred: Tensor) -> Tensor:
+    return torch.linalg.eigh(centred.T @ centred / len(centred)).eigenvectors
+
+
+@exercise(points=2, minutes=35, reference=_pca_filter, withholds=(
+    "labkit.filtering.pca_filter", "labkit.filtering.project_patches", "labkit.filtering.nonlocal_pca",
+    "labkit.patches.aggregate_patches"))
+def pca_filter(task: Task) -> None:
+    # float64, and a threshold in a gap between coefficients: the answer then does not hang on the last digit
+    def compare(height: int, width: int, channels: int, patch_size: int) -> None:
+        image = noisy(task.image(height, width, channels=channels, dtype=torch.float64))
+        p = patches.extract_patches(image, patch_size=patch_size)
+        sizes = ((p - p.mean(0)) @ _basis(p - p.mean(0))).abs().flatten().sort().values
+        start = int(0.6 * len(sizes))
+        gap = start + int((sizes[start + 1:int(0.8 * len(sizes))] - sizes[start:int(0.8 * len(sizes)) - 1]).argmax())
+        task.compare(image, patch_size, float(sizes[gap] + sizes[gap + 1]) / 2, tolerance=1e-7)
+
+    with task.property("keeps the large coefficients of every grey patch and averages the overlapping patches", share=0.6):
+        compare(12, 15, 1, 3)
+        compare(11, 10, 1, 4)
+    with task.property("treats the channels of a colour patch together", share=0.4):
+        compare(10, 13, 3, 3)
+    with task.property("leaves the picture as it is for a threshold of 0"):
+        image = task.image(9, 8, dtype=torch.float64)
+        task.compare(image, 3, 0.0, expected=image, tolerance=1e-7)
+    with task.property("keeps the dtype of the picture"):
+        # in float32 the basis hangs on the last digit; above all coefficients, the threshold leaves the mean patch alone
+        task.compare(task.image(9, 8), 3, 1e3)
 
 
 def _pca_by(project: Callable[[Tensor, float], Tensor], aggregate: Callable[..., Tensor] | None = None) -> Callable[..., Tensor]:
@@ -35,10 +66,6 @@ def _overlap_mean(estimates: Tensor, image: Tensor, patch_size: int) -> Tensor:
 
 def _overlap_sum(estimates: Tensor, image: Tensor, patch_size: int) -> Tensor:
     return torch.nn.functional.fold(estimates.T[None], image.shape[-2:], patch_size)[0]
-
-
-def _basis(centred: Tensor) -> Tensor:
-    return torch.linalg.eigh(centred.T @ centred / len(centred)).eigenvectors
 
 
 def _hard(z: Tensor, threshold: float) -> Tensor:
@@ -73,9 +100,7 @@ def _centre_pixels(estimates: Tensor, image: Tensor, patch_size: int) -> Tensor:
     return grid[rows, columns, :, torch.arange(height)[:, None] - rows, torch.arange(width)[None, :] - columns].permute(2, 0, 1)
 
 
-@exercise(points=2, minutes=35, reference=_pca_filter, withholds=(
-    "labkit.filtering.pca_filter", "labkit.filtering.project_patches", "labkit.filtering.nonlocal_pca",
-    "labkit.patches.aggregate_patches"), mistakes={
+pca_filter.knows({
     "not_centred": Mistake("the mean patch is not subtracted before the projection",
                            _pca_by(lambda p, t: _project(p, t, centre=False)), 1),
     "mean_not_added": Mistake("the mean patch is not added back", _pca_by(lambda p, t: _project(p, t, add_mean=False)), 1),
@@ -106,21 +131,3 @@ def _centre_pixels(estimates: Tensor, image: Tensor, patch_size: int) -> Tensor:
                               _pca_by(_project, _overlap_sum), 3),
     "writes_into_input": Mistake("the result is written over the picture that was given", in_place(_pca_filter)),
 })
-def pca_filter(task: Task) -> None:
-    # float64, and a threshold in a gap between coefficients: the answer then does not hang on the last digit
-    def compare(height: int, width: int, channels: int, patch_size: int) -> None:
-        image = wide(task.image(height, width, channels=channels, dtype=torch.float64))
-        p = patches.extract_patches(image, patch_size=patch_size)
-        sizes = ((p - p.mean(0)) @ _basis(p - p.mean(0))).abs().flatten().sort().values
-        start = int(0.6 * len(sizes))
-        gap = start + int((sizes[start + 1:int(0.8 * len(sizes))] - sizes[start:int(0.8 * len(sizes)) - 1]).argmax())
-        task.compare(image, patch_size, float(sizes[gap] + sizes[gap + 1]) / 2, tolerance=1e-7)
-
-    with task.property("keeps the large coefficients of every grey patch and averages the overlapping patches", share=0.6):
-        compare(12, 15, 1, 3)
-        compare(11, 10, 1, 4)
-    with task.property("treats the channels of a colour patch together", share=0.4):
-        compare(10, 13, 3, 3)
-    with task.property("leaves the picture as it is for a threshold of 0"):
-        image = task.image(9, 8, dtype=torch.float64)
-        task.compare(image, 3, 0.0, expected=image, tolerance=1e-7)

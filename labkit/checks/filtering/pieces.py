@@ -10,7 +10,7 @@ from torch import Tensor
 
 from labkit import images
 
-__all__ = ["BY_COLOR", "BY_PATCHES", "BY_PLACE", "CLAMPED", "average", "clamped", "in_place", "space", "wide"]
+__all__ = ["BY_COLOR", "BY_PATCHES", "BY_PLACE", "CLAMPED", "average", "space"]
 
 
 # --- what a grader hides --------------------------------------------------------------------------------------------
@@ -18,10 +18,10 @@ __all__ = ["BY_COLOR", "BY_PATCHES", "BY_PLACE", "CLAMPED", "average", "clamped"
 
 BY_PATCHES = tuple(f"labkit.filtering.{name}" for name in ("nonlocal_means", "nonlocal_attention"))
 BY_COLOR = tuple(f"labkit.filtering.{name}" for name in ("bilateral_filter", "cross_bilateral_filter",
-                                                          "rolling_guidance_filter", "weights_at"))
+                                                         "rolling_guidance_filter", "weights_at"))
 BY_PLACE = (*(f"labkit.filtering.{name}" for name in ("gaussian_filter", "difference_of_gaussians", "gaussian_kernel",
-                                                       "box_filter", "linear.box_mean", "guided_filter")),
-             "labkit.operators.Blur")
+                                                      "box_filter", "linear.box_mean", "guided_filter")),
+            "labkit.operators.Blur")
 
 
 # --- pieces that the wrong answers are made of ----------------------------------------------------------------------
@@ -38,7 +38,7 @@ def _neighbours(image: Tensor, radius: int) -> Iterator[tuple[int, int, Tensor, 
 
 
 def average(image: Tensor, weight: Callable[[int, int, Tensor], Tensor | float], radius: int, *, guide: Tensor | None = None,
-             outside_counts: bool = False, divisor: float | None = None) -> Tensor:
+            outside_counts: bool = False, divisor: float | None = None) -> Tensor:
     """A weighted average over the window; `weight(dy, dx, guide seen at that offset)` is where answers differ."""
     guide = image if guide is None else guide
     total, norm = torch.zeros_like(image), torch.zeros_like(image)
@@ -52,19 +52,4 @@ def space(dy: int, dx: int, sigma: float) -> float:
     return math.exp(-(dy * dy + dx * dx) / (2 * sigma * sigma))
 
 
-def in_place(right: Callable[..., Tensor]) -> Callable[..., Tensor]:
-    """The same answer, written into the first argument."""
-    return lambda image, *rest: image.copy_(right(image, *rest))
-
-
-def clamped(right: Callable[..., Tensor]) -> Callable[..., Tensor]:
-    """The same answer, clipped to [0, 1]."""
-    return lambda image, *rest: right(image, *rest).clamp(0, 1)
-
-
 CLAMPED = "the result is clipped to [0, 1]; noise leaves that range on both sides, and clipping it would bias the averages"
-
-
-def wide(image: Tensor) -> Tensor:
-    """A picture with values below 0 and above 1, as a noisy one has."""
-    return 2 * image - 0.5

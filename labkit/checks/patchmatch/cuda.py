@@ -13,7 +13,8 @@ import numpy as np
 import torch
 
 from labkit.checks.engine import Mistake, Task, exercise
-from labkit.checks.patchmatch.pieces import DISTANCES, EXCHANGED, MEAN, ROOT, Position, field_distances, match_at, plus, random_field
+from labkit.checks.patchmatch.pieces import DISTANCES, MEAN, ROOT, Position, field_distances, match_at, plus
+from labkit.checks.pieces import ABSOLUTE, EXCHANGED, FIRST_CHANNEL, random_field
 
 __all__ = ["cuda_distance"]
 
@@ -40,8 +41,8 @@ class _Launched:
         return run
 
 
-def _thread(image: np.ndarray, exemplar: np.ndarray, nnf: np.ndarray, n: int, out: np.ndarray, *, thread: Position, block: Position,
-            width: Position, guard: bool = True, rows_along_x: bool = False, blocks: bool = True, larger: int = 0,
+def _thread(image: np.ndarray, exemplar: np.ndarray, nnf: np.ndarray, patch_size: int, out: np.ndarray, *, thread: Position,
+            block: Position, width: Position, guard: bool = True, rows_along_x: bool = False, blocks: bool = True, larger: int = 0,
             channels: int | None = None, value: Callable[[np.ndarray], float] | None = None, adds: bool = False,
             columns_first: bool = False, shifts: bool = False, exchanged: bool = False, threads: bool = True) -> None:
     """What one thread does; the options are where answers differ."""
@@ -54,7 +55,7 @@ def _thread(image: np.ndarray, exemplar: np.ndarray, nnf: np.ndarray, n: int, ou
     match = match_at(nnf[::-1] if columns_first else nnf, (row, column))
     match = plus(match, (row, column)) if shifts else match
     here, there = ((row, column), match) if not exchanged else (match, (row, column))
-    side = n + larger
+    side = patch_size + larger
     p, q = (a[:channels, r:r + side, c:c + side].astype(np.float64) for a, (r, c) in ((image, here), (exemplar, there)))
     found = value(p - q) if value else np.square(p - q).sum()
     out[row, column] = out[row, column] + found if adds else found
@@ -73,34 +74,10 @@ def _choose_simulator() -> None:
         config.reload_config()
 
 
-@exercise(points=2, minutes=30, kind="kernel", reference=_launched(), withholds=DISTANCES, mistakes={
-    "no_guard": Mistake("threads outside the field are not stopped: there are more threads than patches, so ask whether row "
-                        "and column lie inside `out` before reading or writing anything", _launched(guard=False), 2),
-    "indices_swapped": Mistake("the thread's indices are exchanged: cuda.grid(2) gives x first, which runs along the "
-                               "columns, then y, along the rows", _launched(rows_along_x=True), 1),
-    "first_block_only": Mistake("only the threads of the first block do their work: the position of a thread is blockIdx · "
-                                "blockDim + threadIdx, which cuda.grid(2) computes", _launched(blocks=False), 1),
-    "block_index_only": Mistake("all threads of a block work on the same patch: the position of a thread is blockIdx · "
-                                "blockDim + threadIdx, which cuda.grid(2) computes", _launched(threads=False), 1),
-    "adds_to_out": Mistake("the sum begins with what stood in `out` before; it begins with 0", _launched(adds=True), 3),
-    "mean_instead_of_sum": Mistake(MEAN, _launched(value=lambda d: np.square(d).mean()), 3),
-    "root_taken": Mistake(ROOT, _launched(value=lambda d: math.sqrt(np.square(d).sum())), 3),
-    "not_squared": Mistake("the differences are summed without being squared: they cancel",
-                           _launched(value=lambda d: d.sum()), 3),
-    "absolute": Mistake("absolute differences are summed instead of squared ones",
-                        _launched(value=lambda d: np.abs(d).sum()), 3),
-    "last_pixel_only": Mistake("`out` holds the last difference only: add up in a variable of the thread and store it at "
-                               "the end",
-                               _launched(value=lambda d: float(d[-1, -1, -1]) ** 2), 3),
-    "first_channel_only": Mistake("only the first channel is compared", _launched(channels=1), 3),
-    "patch_too_small": Mistake("the loops over the patch leave out its last row and column", _launched(larger=-1), 3),
-    "patch_too_large": Mistake("the loops over the patch take one row and one column too many", _launched(larger=1), 3),
-    "coordinates_swapped": Mistake(EXCHANGED, _launched(columns_first=True), 3),
-    "shift_instead_of_position": Mistake("the field is taken for shifts; it holds absolute positions in the exemplar",
-                                        _launched(shifts=True), 3),
-    "pictures_exchanged": Mistake("image and exemplar are exchanged: the match lies in the exemplar",
-                                  _launched(exchanged=True), 3),
-})
+_cuda_distance = _launched()
+
+
+@exercise(points=2, minutes=30, kind="kernel", reference=_cuda_distance, withholds=DISTANCES)
 def cuda_distance(task: Task) -> None:
     _choose_simulator()
 
@@ -120,3 +97,32 @@ def cuda_distance(task: Task) -> None:
     with task.property("stops threads outside the field", share=0.5, mistake="no_guard"):
         compare(5, 6, (2, 2), (4, 4))
         compare(3, 2, (1, 1), (4, 4))
+
+
+cuda_distance.knows({
+    "no_guard": Mistake("threads outside the field are not stopped: there are more threads than patches, so ask whether row "
+                        "and column lie inside `out` before reading or writing anything", _launched(guard=False), 2),
+    "indices_swapped": Mistake("the thread's indices are exchanged: cuda.grid(2) gives x first, which runs along the "
+                               "columns, then y, along the rows", _launched(rows_along_x=True), 1),
+    "first_block_only": Mistake("only the threads of the first block do their work: the position of a thread is blockIdx · "
+                                "blockDim + threadIdx, which cuda.grid(2) computes", _launched(blocks=False), 1),
+    "block_index_only": Mistake("all threads of a block work on the same patch: the position of a thread is blockIdx · "
+                                "blockDim + threadIdx, which cuda.grid(2) computes", _launched(threads=False), 1),
+    "adds_to_out": Mistake("the sum begins with what stood in `out` before; it begins with 0", _launched(adds=True), 3),
+    "mean_instead_of_sum": Mistake(MEAN, _launched(value=lambda d: np.square(d).mean()), 3),
+    "root_taken": Mistake(ROOT, _launched(value=lambda d: math.sqrt(np.square(d).sum())), 3),
+    "not_squared": Mistake("the differences are summed without being squared: they cancel",
+                           _launched(value=lambda d: d.sum()), 3),
+    "absolute": Mistake(ABSOLUTE, _launched(value=lambda d: np.abs(d).sum()), 3),
+    "last_pixel_only": Mistake("`out` holds the last difference only: add up in a variable of the thread and store it at "
+                               "the end",
+                               _launched(value=lambda d: float(d[-1, -1, -1]) ** 2), 3),
+    "first_channel_only": Mistake(FIRST_CHANNEL, _launched(channels=1), 3),
+    "patch_too_small": Mistake("the loops over the patch leave out its last row and column", _launched(larger=-1), 3),
+    "patch_too_large": Mistake("the loops over the patch take one row and one column too many", _launched(larger=1), 3),
+    "coordinates_swapped": Mistake(EXCHANGED, _launched(columns_first=True), 3),
+    "shift_instead_of_position": Mistake("the field is taken for shifts; it holds absolute positions in the exemplar",
+                                        _launched(shifts=True), 3),
+    "pictures_exchanged": Mistake("image and exemplar are exchanged: the match lies in the exemplar",
+                                  _launched(exchanged=True), 3),
+})

@@ -11,9 +11,9 @@ import torch
 from torch import Tensor
 
 from labkit.checks.engine import Mistake, Task, exercise
-from labkit.checks.patchmatch.pieces import (FLOATS, INT64, SEARCH, Position, clamp, field_distances, field_size, float64_picture, is_inside,
-                                             match_at, mean_of, own_positions, plus, random_field, squared_distance, with_field,
-                                             with_options)
+from labkit.checks.patchmatch.pieces import (INT64, SEARCH, Position, Sizes, clamp, field_distances, field_size, is_inside, match_at, mean_of,
+                                             own_positions, pictures, plus, squared_distance, with_field)
+from labkit.checks.pieces import FIRST_CHANNEL, FLOAT_FIELD, random_field, with_options
 
 __all__ = ["jump_flood", "parallel_jump_flood"]
 
@@ -24,9 +24,9 @@ _ALONG_AXES = ((-1, 0), (1, 0), (0, -1), (0, 1))
 
 
 def _jump_flood(image: Tensor, exemplar: Tensor, nnf: Tensor, distance: Tensor, step: int, patch_size: int, *,
-            offsets: Sequence[Position] = _ALONG_AXES, sign: int = -1, in_place: bool = False, by_patch: bool = False,
-            at_border: str = "none", outside: str = "left out", stale: bool = False, always: bool = False, jump: int | None = None,
-            averaged: bool = False, running: bool = False) -> tuple[Tensor, Tensor]:
+                offsets: Sequence[Position] = _ALONG_AXES, sign: int = -1, in_place: bool = False, by_patch: bool = False,
+                at_border: str = "none", outside: str = "left out", stale: bool = False, always: bool = False, jump: int | None = None,
+                averaged: bool = False, running: bool = False) -> tuple[Tensor, Tensor]:
     """One step of jump flooding; the options are where answers differ. `running` adds up the candidates of a patch."""
     sizes, targets = tuple(nnf.shape[-2:]), field_size(exemplar, patch_size)
     step = step if jump is None else jump
@@ -58,16 +58,22 @@ def _jump_flood(image: Tensor, exemplar: Tensor, nnf: Tensor, distance: Tensor, 
     return best, best_distance
 
 
-def _jump_case(task: Task, step: int, *, channels: int = 3, sizes: tuple = (9, 11, 12, 10), inside: bool = False, n: int = 3) -> tuple:
+def _jump_case(task: Task, step: int, *, channels: int = 3, sizes: Sizes = (9, 11, 12, 10), inside: bool = False, n: int = 3,
+               dtype: torch.dtype = torch.float64) -> tuple:
     """Arguments of a step; `inside` keeps every match so far from the border that no candidate sticks out."""
-    image, exemplar = float64_picture(task, *sizes[:2], channels), float64_picture(task, *sizes[2:], channels)
+    image, exemplar = pictures(task, sizes, n=n, channels=channels, dtype=dtype)
     targets, margin = field_size(exemplar, n), step if inside else 0
     high = targets[0] - 1 - margin, targets[1] - 1 - margin
     draw = functools.partial(random_field, task, field_size(image, n), (margin, margin), high)
-    nnf = draw()
+    drawn: list[Tensor] = []
+
+    def redraw() -> Tensor:
+        """The field drawn before, with new matches where a neighbour suggests the one that the patch has already."""
+        drawn.append(torch.where(_repeats(drawn[-1], step), draw(), drawn[-1]) if drawn else draw())
+        return drawn[-1]
+
     # a candidate that is the patch's own match would win or lose by the last digit
-    while (repeats := _repeats(nnf, step)).any():
-        nnf = torch.where(repeats, draw(), nnf)
+    nnf = task.draw_until(redraw, lambda field: not _repeats(field, step).any())
     return image, exemplar, nnf, field_distances(image, exemplar, nnf, n), step, n
 
 
@@ -79,6 +85,22 @@ def _repeats(nnf: Tensor, step: int) -> Tensor:
     return repeats
 
 
+@exercise(points=2, minutes=35, reference=_jump_flood, withholds=SEARCH)
+def jump_flood(task: Task) -> None:
+    with task.property("takes the best of four neighbours' matches", share=0.5):
+        task.compare(*_jump_case(task, 1, inside=True), tolerance=1e-9)
+        task.compare(*_jump_case(task, 2, inside=True, channels=1), tolerance=1e-9)
+    with task.property("leaves out candidates that stick out of the exemplar", share=0.3, mistake="clamped"):
+        task.compare(*_jump_case(task, 2, sizes=(8, 9, 8, 7)), tolerance=1e-9)
+        task.compare(*_jump_case(task, 4, sizes=(12, 10, 9, 12)), tolerance=1e-9)
+    with task.property("works in fields smaller than the step", share=0.2):
+        task.compare(*_jump_case(task, 2, sizes=(3, 10, 7, 9)), tolerance=1e-9)
+        task.compare(*_jump_case(task, 8, sizes=(5, 5, 6, 8)), tolerance=1e-9)
+        task.compare(*_jump_case(task, 3, sizes=(11, 4, 9, 9)), tolerance=1e-9)
+    with task.property("keeps the dtype of the pictures"):
+        task.compare(*_jump_case(task, 1, sizes=(5, 6, 8, 7), inside=True, dtype=torch.float32), tolerance=1e-4)
+
+
 def _flooded(right: Callable) -> Callable:
     """The same answer, written into the field and the distances that were given."""
     def variant(image, exemplar, nnf, distance, step, n):
@@ -87,7 +109,7 @@ def _flooded(right: Callable) -> Callable:
     return variant
 
 
-_JUMP_MISTAKES: dict[str, tuple[str, dict, int | None]] = {
+_MISTAKES: dict[str, tuple[str, dict, int | None]] = {
     "updated_in_place": ("the field is updated while it is being read: later directions see what earlier ones have written. Read from the "
                          "field that was given, write into a copy", {"in_place": True}, 2),
     "updated_patch_by_patch": ("the field is updated while it is being read: a patch sees what its neighbours have found in this very step. "
@@ -112,28 +134,17 @@ _JUMP_MISTAKES: dict[str, tuple[str, dict, int | None]] = {
 }
 
 
-@exercise(points=2, minutes=35, reference=_jump_flood, withholds=SEARCH, mistakes={
-    **{name: Mistake(sentence, with_options(_jump_flood, **options), hint) for name, (sentence, options, hint) in _JUMP_MISTAKES.items()},
+jump_flood.knows({
+    **{name: Mistake(sentence, with_options(_jump_flood, **options), hint) for name, (sentence, options, hint) in _MISTAKES.items()},
     "distances_not_updated": Mistake("the distances are not updated with the field: all directions are compared with the "
                                      "old ones, and the old ones are returned",
                                      lambda *a: (_jump_flood(*a, stale=True)[0], a[3].clone()), 2),
     "distances_not_returned": Mistake("the field is new but the distances are the old ones",
                                       lambda *a: (_jump_flood(*a)[0], a[3].clone()), 2),
     "field_int64": Mistake(INT64, with_field(lambda nnf: nnf.long(), _jump_flood), 3),
-    "field_float": Mistake(FLOATS, with_field(lambda nnf: nnf.float(), _jump_flood), 3),
+    "field_float": Mistake(FLOAT_FIELD, with_field(lambda nnf: nnf.float(), _jump_flood), 3),
     "writes_into_input": Mistake("the result is written over the field that was given", _flooded(_jump_flood), 2),
 })
-def jump_flood(task: Task) -> None:
-    with task.property("takes the best of four neighbours' matches", share=0.5):
-        task.compare(*_jump_case(task, 1, inside=True), tolerance=1e-9)
-        task.compare(*_jump_case(task, 2, inside=True, channels=1), tolerance=1e-9)
-    with task.property("leaves out candidates that stick out of the exemplar", share=0.3, mistake="clamped"):
-        task.compare(*_jump_case(task, 2, sizes=(8, 9, 8, 7)), tolerance=1e-9)
-        task.compare(*_jump_case(task, 4, sizes=(12, 10, 9, 12)), tolerance=1e-9)
-    with task.property("works in fields smaller than the step", share=0.2):
-        task.compare(*_jump_case(task, 2, sizes=(3, 10, 7, 9)), tolerance=1e-9)
-        task.compare(*_jump_case(task, 8, sizes=(5, 5, 6, 8)), tolerance=1e-9)
-        task.compare(*_jump_case(task, 3, sizes=(11, 4, 9, 9)), tolerance=1e-9)
 
 
 # --- 8 · Jump flooding in numba -------------------------------------------------------------------------------------
@@ -151,30 +162,14 @@ class _Uncompiled:
         return tuple(r.numpy() for r in result) if isinstance(result, tuple) else result
 
 
-def _nothing_returned(*arguments) -> None:
-    _flooded(_jump_flood)(*arguments)
+_parallel_jump_flood = _Uncompiled(_jump_flood)
 
 
-@exercise(points=3, minutes=40, kind="kernel", reference=_Uncompiled(_jump_flood), withholds=SEARCH, mistakes={
-    **{name: Mistake(sentence, _Uncompiled(with_options(_jump_flood, **options)), hint)
-       for name, (sentence, options, hint) in _JUMP_MISTAKES.items()},
-    "sum_not_reset": Mistake("the sum over the patch goes on from the candidate before: set it to 0 for each candidate",
-                             _Uncompiled(with_options(_jump_flood, running=True)), 1),
-    "patch_too_small": Mistake("the loops over the patch leave out its last row and column", _Uncompiled(
-        lambda image, exemplar, nnf, distance, step, n: _smaller_patches(image, exemplar, nnf, distance, step, n)), 1),
-    "first_channel_only": Mistake("only the first channel is compared", _Uncompiled(
-        lambda image, exemplar, *rest: _jump_flood(image[:1], exemplar[:1], *rest)), 1),
-    "written_into_input": Mistake("the field that was given is overwritten: other threads still read it",
-                                  _Uncompiled(_flooded(_jump_flood)), 2),
-    "returns_nothing": Mistake("the kernel returns nothing; it returns the new field and its distances",
-                               _Uncompiled(_nothing_returned), 2),
-    "field_int64": Mistake("the new field is int64; make it with the dtype of the old one: `np.empty_like(nnf)`",
-                           _Uncompiled(with_field(lambda nnf: nnf.long(), _jump_flood)), 2),
-})
+@exercise(points=3, minutes=40, kind="kernel", reference=_parallel_jump_flood, withholds=SEARCH)
 def parallel_jump_flood(task: Task) -> None:
-    def compare(step: int, **options) -> dict:
+    def compare(step: int, tolerance: float = 1e-9, **options) -> dict:
         image, exemplar, nnf, distance, step, n = _jump_case(task, step, **options)
-        return task.compare(image.numpy(), exemplar.numpy(), nnf.numpy(), distance.numpy(), step, n, tolerance=1e-9)
+        return task.compare(image.numpy(), exemplar.numpy(), nnf.numpy(), distance.numpy(), step, n, tolerance=tolerance)
 
     with task.property("takes the best match along a single row", share=0.25):
         found = compare(1, sizes=(3, 14, 7, 14), inside=True)
@@ -191,8 +186,32 @@ def parallel_jump_flood(task: Task) -> None:
     with task.property("works in fields smaller than the step, and for other patch sizes", share=0.15):
         compare(8, sizes=(5, 5, 6, 8))
         compare(2, sizes=(8, 6, 7, 8), n=2)
+    with task.property("keeps the dtype of the pictures"):
+        if not task.failures:       # a kernel is compiled once more for it
+            compare(1, sizes=(5, 6, 8, 7), inside=True, dtype=torch.float32, tolerance=1e-4)
+
+
+def _nothing_returned(*arguments) -> None:
+    _flooded(_jump_flood)(*arguments)
 
 
 def _smaller_patches(image, exemplar, nnf, distance, step, n):
     """Candidates compared over n − 1 rows and columns, but kept to where a whole patch fits."""
     return _jump_flood(image[:, :-1, :-1], exemplar[:, :-1, :-1], nnf, distance, step, n - 1)
+
+
+parallel_jump_flood.knows({
+    **{name: Mistake(sentence, _Uncompiled(with_options(_jump_flood, **options)), hint)
+       for name, (sentence, options, hint) in _MISTAKES.items()},
+    "sum_not_reset": Mistake("the sum over the patch goes on from the candidate before: set it to 0 for each candidate",
+                             _Uncompiled(with_options(_jump_flood, running=True)), 1),
+    "patch_too_small": Mistake("the loops over the patch leave out its last row and column", _Uncompiled(_smaller_patches), 1),
+    "first_channel_only": Mistake(FIRST_CHANNEL, _Uncompiled(
+        lambda image, exemplar, *rest: _jump_flood(image[:1], exemplar[:1], *rest)), 1),
+    "written_into_input": Mistake("the field that was given is overwritten: other threads still read it",
+                                  _Uncompiled(_flooded(_jump_flood)), 2),
+    "returns_nothing": Mistake("the kernel returns nothing; it returns the new field and its distances",
+                               _Uncompiled(_nothing_returned), 2),
+    "field_int64": Mistake("the new field is int64; make it with the dtype of the old one: `np.empty_like(nnf)`",
+                           _Uncompiled(with_field(lambda nnf: nnf.long(), _jump_flood)), 2),
+})

@@ -12,13 +12,16 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
+from labkit import patches
 from labkit.checks.engine import Task
+from labkit.checks.pieces import float64_picture, squares, window
 
-__all__ = ["DISTANCE", "DISTANCES", "EXACT", "EXCHANGED", "FLOATS", "INT64", "MEAN", "ROOT", "SEARCH", "Position", "clamp", "field_distances",
-           "field_size", "float64_picture", "is_inside", "match_at", "mean_of", "own_positions", "patch", "plus", "random_field",
-           "squared_distance", "with_field", "with_options"]
+__all__ = ["DISTANCE", "DISTANCES", "EXACT", "INT64", "MEAN", "ROOT", "SEARCH", "Position", "Sizes", "clamp", "field_distances",
+           "field_size", "is_inside", "match_at", "mean_of", "own_positions", "patch", "pictures", "plus",
+           "squared_distance", "with_field"]
 
 Position = tuple[int, int]
+Sizes = tuple[int, int, int, int]       # height and width of the image, then of the exemplar
 
 
 # --- what a grader hides --------------------------------------------------------------------------------------------
@@ -33,13 +36,12 @@ DISTANCE = (*DISTANCES, "labkit.patchmatch.reference.patch_distance", "labkit.pa
 # --- pieces that right and wrong answers are made of ----------------------------------------------------------------
 
 def patch(image: Tensor, position: Position, n: int) -> Tensor:
-    row, column = position
-    return image[:, row:row + n, column:column + n]
+    return image[window(*position, n)]
 
 
-def squared_distance(image: Tensor, exemplar: Tensor, position: Position, match: Position, n: int) -> float:
+def squared_distance(image: Tensor, exemplar: Tensor, position: Position, match: Position, patch_size: int) -> float:
     """D: the squared distance of the image's patch at `position` and the exemplar's at `match`."""
-    return float((patch(image, position, n) - patch(exemplar, match, n)).square().sum())
+    return float((patch(image, position, patch_size) - patch(exemplar, match, patch_size)).square().sum())
 
 
 def field_size(image: Tensor, n: int) -> Position:
@@ -70,19 +72,23 @@ def field_distances(image: Tensor, exemplar: Tensor, nnf: Tensor, n: int) -> Ten
     return torch.tensor(values, dtype=image.dtype).reshape(sizes)
 
 
-def random_field(task: Task, sizes: Position, low: Position, high: Position) -> Tensor:
-    """A field of that size whose matches lie from `low` to `high`, both included."""
-    draws = [torch.randint(low[k], high[k] + 1, tuple(sizes), generator=task.generator) for k in (0, 1)]
-    return torch.stack(draws).to(torch.int32)
+def pictures(task: Task, sizes: Sizes, *, n: int, channels: int = 3, dtype: torch.dtype = torch.float64) -> tuple[Tensor, Tensor]:
+    """Image and exemplar. In float32 they are drawn until rounding can't decide which of two matches of a patch is the nearer one."""
+    if dtype == torch.float64:
+        return float64_picture(task, *sizes[:2], channels), float64_picture(task, *sizes[2:], channels)
 
+    def make() -> tuple[Tensor, Tensor]:
+        return task.image(*sizes[:2], channels=channels), task.image(*sizes[2:], channels=channels)
 
-def float64_picture(task: Task, height: int, width: int, channels: int = 3) -> Tensor:
-    return task.image(height, width, channels=channels, dtype=torch.float64)
+    def far_apart(drawn: tuple[Tensor, Tensor]) -> bool:
+        p, q = (patches.extract_patches(picture.double(), patch_size=n) for picture in drawn)
+        # ‖p‖² − 2⟨p, q⟩ + ‖q‖² loses some 1e-5 in float32
+        return bool(squares(p, q).sort(1).values.diff(dim=1).min() > 1e-4)
+
+    return task.draw_until(make, far_apart)
 
 
 INT64 = "the field is int64; a field of matches is int32 here: `.to(torch.int32)`"
-FLOATS = "the field holds floating-point numbers; positions are whole numbers: `.to(torch.int32)`"
-EXCHANGED = "rows and columns are exchanged: positions are (row, column), rows first"
 MEAN = "the squared differences are averaged; the distance is their sum"
 ROOT = "a square root is taken; the distance is the plain sum of squares"
 
@@ -102,7 +108,3 @@ def mean_of(distance: Tensor | float, image: Tensor, n: int) -> Tensor | float:
 def own_positions(nnf: Tensor) -> Tensor:
     rows, columns = (torch.arange(side, dtype=nnf.dtype) for side in nnf.shape[-2:])
     return torch.stack(torch.meshgrid(rows, columns, indexing="ij"))
-
-
-def with_options(right: Callable, **options) -> Callable:
-    return lambda *arguments: right(*arguments, **options)

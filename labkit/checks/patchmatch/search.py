@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import functools
 import itertools
 import math
 from collections.abc import Callable, Sequence
@@ -12,65 +11,20 @@ from torch import Tensor
 
 from labkit import patches
 from labkit.checks.engine import Mistake, Task, exercise
-from labkit.checks.patchmatch.pieces import (DISTANCE, EXACT, EXCHANGED, FLOATS, INT64, MEAN, ROOT, SEARCH, Position, clamp,
-                                             field_distances, field_size, float64_picture, is_inside, match_at, mean_of,
-                                             own_positions, patch, plus, random_field, squared_distance, with_field, with_options)
+from labkit.checks.patchmatch.pieces import (DISTANCE, EXACT, INT64, MEAN, ROOT, SEARCH, Position, Sizes, clamp, field_distances,
+                                             field_size, is_inside, match_at, mean_of, own_positions, patch, pictures, plus,
+                                             squared_distance, with_field)
+from labkit.checks.pieces import ABSOLUTE, EXCHANGED, FIRST_CHANNEL, FLOAT_FIELD, float64_picture, random_field, with_options
 
 __all__ = ["exhaustive_search", "patch_distance", "patchmatch", "propagate", "random_search"]
 
 
-def _with_distance(change: Callable[..., Tensor], right: Callable[..., tuple[Tensor, Tensor]]) -> Callable[..., tuple]:
-    """The right answer, with its distances changed; `change(distance, image, n)`."""
-    def variant(image, *rest):
-        nnf, distance = right(image, *rest)
-        return nnf, change(distance, image, rest[-1])
-    return variant
-
-
 # --- 1 · Distance of two patches ------------------------------------------------------------------------------------
 
-def _of_patches(compare: Callable[[Tensor, Tensor], Tensor], *, larger: int = 0, back: int = 0) -> Callable[..., float]:
-    """Another distance: `compare(patch of the image, patch of the exemplar)`, of other patches if asked for."""
-    def variant(image: Tensor, exemplar: Tensor, position: Position, match: Position, patch_size: int) -> float:
-        first, second = ((max(0, row - back * (patch_size // 2)), max(0, column - back * (patch_size // 2)))
-                         for row, column in (position, match))
-        return float(compare(patch(image, first, patch_size + larger), patch(exemplar, second, patch_size + larger)))
-    return variant
+_patch_distance = squared_distance     # it is also a piece of all that follows
 
 
-def _square(p: Tensor, q: Tensor) -> Tensor:
-    return (p - q).square().sum()
-
-
-@exercise(points=1, minutes=10, reference=squared_distance, withholds=(*DISTANCE, *SEARCH, EXACT), mistakes={
-    "mean_instead_of_sum": Mistake(MEAN, _of_patches(lambda p, q: (p - q).square().mean()), 2),
-    "mean_over_channels": Mistake("the squared differences are averaged over the channels; the distance is their sum",
-                                  _of_patches(lambda p, q: (p - q).square().mean(0).sum()), 2),
-    "root_taken": Mistake(ROOT, _of_patches(lambda p, q: _square(p, q).sqrt()), 2),
-    "absolute": Mistake("absolute differences are summed instead of squared ones",
-                        _of_patches(lambda p, q: (p - q).abs().sum()), 2),
-    "squared_after_the_sum": Mistake("the differences are summed first and squared afterwards: they cancel",
-                                     _of_patches(lambda p, q: (p - q).sum().square()), 2),
-    "not_squared": Mistake("the differences are summed without being squared: they cancel",
-                           _of_patches(lambda p, q: (p - q).sum()), 2),
-    "first_channel_only": Mistake("only the first channel is compared", _of_patches(lambda p, q: _square(p[:1], q[:1])), 2),
-    "last_channel_forgotten": Mistake("the last channel is not compared",
-                                      _of_patches(lambda p, q: _square(p[:-1], q[:-1])), 2),
-    "patch_too_small": Mistake("the patches have side n − 1: the end of a slice is not in it",
-                               _of_patches(_square, larger=-1), 1),
-    "patch_too_large": Mistake("the patches have side n + 1: the end of a slice is not in it, so it is the start + n",
-                               _of_patches(_square, larger=1), 1),
-    "centred": Mistake("the patches have their middle at the position; here the position is their first, top-left pixel",
-                       _of_patches(_square, back=1), 1),
-    "coordinates_swapped": Mistake(EXCHANGED, lambda image, exemplar, position, match, n: squared_distance(
-        image, exemplar, position[::-1], match[::-1], n), 1),
-    "pictures_exchanged": Mistake("the two positions are exchanged: `position` lies in the image, `match` in the exemplar",
-                                  lambda image, exemplar, position, match, n: squared_distance(image, exemplar, match, position, n), 1),
-    "image_only": Mistake("both patches are taken from the image; the second one lies in the exemplar",
-                          lambda image, exemplar, position, match, n: squared_distance(image, image, position, match, n), 1),
-    "match_ignored": Mistake("both patches are taken at `position`; the exemplar's lies at `match`",
-                             lambda image, exemplar, position, match, n: squared_distance(image, exemplar, position, position, n), 1),
-})
+@exercise(points=1, minutes=10, reference=_patch_distance, withholds=(*DISTANCE, *SEARCH, EXACT))
 def patch_distance(task: Task) -> None:
     with task.property("compares two grey patches", share=0.4):
         for position, match in (((3, 1), (1, 4)), ((2, 5), (4, 1))):
@@ -85,10 +39,53 @@ def patch_distance(task: Task) -> None:
         task.compare(image, image.clone(), (2, 3), (2, 3), 4, expected=0.0)
 
 
+def _of_patches(compare: Callable[[Tensor, Tensor], Tensor], *, larger: int = 0, back: int = 0) -> Callable[..., float]:
+    """Another distance: `compare(patch of the image, patch of the exemplar)`, of other patches if asked for."""
+    def variant(image: Tensor, exemplar: Tensor, position: Position, match: Position, patch_size: int) -> float:
+        first, second = ((max(0, row - back * (patch_size // 2)), max(0, column - back * (patch_size // 2)))
+                         for row, column in (position, match))
+        return float(compare(patch(image, first, patch_size + larger), patch(exemplar, second, patch_size + larger)))
+    return variant
+
+
+def _square(p: Tensor, q: Tensor) -> Tensor:
+    return (p - q).square().sum()
+
+
+patch_distance.knows({
+    "mean_instead_of_sum": Mistake(MEAN, _of_patches(lambda p, q: (p - q).square().mean()), 2),
+    "mean_over_channels": Mistake("the squared differences are averaged over the channels; the distance is their sum",
+                                  _of_patches(lambda p, q: (p - q).square().mean(0).sum()), 2),
+    "root_taken": Mistake(ROOT, _of_patches(lambda p, q: _square(p, q).sqrt()), 2),
+    "absolute": Mistake(ABSOLUTE, _of_patches(lambda p, q: (p - q).abs().sum()), 2),
+    "squared_after_the_sum": Mistake("the differences are summed first and squared afterwards: they cancel",
+                                     _of_patches(lambda p, q: (p - q).sum().square()), 2),
+    "not_squared": Mistake("the differences are summed without being squared: they cancel",
+                           _of_patches(lambda p, q: (p - q).sum()), 2),
+    "first_channel_only": Mistake(FIRST_CHANNEL, _of_patches(lambda p, q: _square(p[:1], q[:1])), 2),
+    "last_channel_forgotten": Mistake("the last channel is not compared",
+                                      _of_patches(lambda p, q: _square(p[:-1], q[:-1])), 2),
+    "patch_too_small": Mistake("the patches have side n − 1: the end of a slice is not in it",
+                               _of_patches(_square, larger=-1), 1),
+    "patch_too_large": Mistake("the patches have side n + 1: the end of a slice is not in it, so it is the start + n",
+                               _of_patches(_square, larger=1), 1),
+    "centred": Mistake("the patches have their middle at the position; here the position is their first, top-left pixel",
+                       _of_patches(_square, back=1), 1),
+    "coordinates_swapped": Mistake(EXCHANGED, lambda image, exemplar, position, match, n: _patch_distance(
+        image, exemplar, position[::-1], match[::-1], n), 1),
+    "pictures_exchanged": Mistake("the two positions are exchanged: `position` lies in the image, `match` in the exemplar",
+                                  lambda image, exemplar, position, match, n: _patch_distance(image, exemplar, match, position, n), 1),
+    "image_only": Mistake("both patches are taken from the image; the second one lies in the exemplar",
+                          lambda image, exemplar, position, match, n: _patch_distance(image, image, position, match, n), 1),
+    "match_ignored": Mistake("both patches are taken at `position`; the exemplar's lies at `match`",
+                             lambda image, exemplar, position, match, n: _patch_distance(image, exemplar, position, position, n), 1),
+})
+
+
 # --- 2 · Exhaustive search ------------------------------------------------------------------------------------------
 
 def _exhaustive_search(image: Tensor, exemplar: Tensor, patch_size: int, *, cost: Callable[[Tensor], Tensor] | None = None,
-              worst: bool = False, end: int = 0, width: int | None = None) -> tuple[Tensor, Tensor]:
+                       worst: bool = False, end: int = 0, width: int | None = None) -> tuple[Tensor, Tensor]:
     """Search everywhere, by `cost(differences (a, b, C·n·n))`; `end` leaves out so many last rows and columns."""
     p, q = (patches.extract_patches(x, patch_size=patch_size) for x in (image, exemplar))
     table = (cost or (lambda d: d.square().sum(-1)))(p[:, None] - q[None])
@@ -102,6 +99,23 @@ def _exhaustive_search(image: Tensor, exemplar: Tensor, patch_size: int, *, cost
     return nnf.reshape(2, *sizes), distance.reshape(sizes)
 
 
+@exercise(points=2, minutes=25, reference=_exhaustive_search, withholds=(EXACT, *SEARCH))
+def exhaustive_search(task: Task) -> None:
+    with task.property("finds the nearest patch for every patch of a grey picture", share=0.4):
+        task.compare(float64_picture(task, 8, 10, 1), float64_picture(task, 9, 12, 1), 3, tolerance=1e-6)
+    with task.property("compares colours, in pictures of different sizes", share=0.4):
+        task.compare(float64_picture(task, 9, 7), float64_picture(task, 7, 12), 3, tolerance=1e-6)
+        task.compare(float64_picture(task, 6, 8, 2), float64_picture(task, 9, 5, 2), 2, tolerance=1e-6)
+    with task.property("finds matches in every corner of the exemplar", share=0.2):
+        exemplar = float64_picture(task, 10, 9)
+        for corner in (exemplar[:, -5:, -5:], exemplar[:, :5, -5:], exemplar[:, -5:, :5]):
+            task.compare(corner.contiguous(), exemplar, 3, tolerance=1e-6)
+    with task.property("works when the exemplar is a single patch"):
+        task.compare(float64_picture(task, 5, 6), float64_picture(task, 3, 3), 3, tolerance=1e-6)
+    with task.property("keeps the dtype of the pictures"):
+        task.compare(*pictures(task, (5, 6, 6, 7), n=3, dtype=torch.float32), 3, tolerance=1e-4)
+
+
 def _field_shorter(image: Tensor, exemplar: Tensor, patch_size: int) -> tuple[Tensor, Tensor]:
     nnf, distance = _exhaustive_search(image, exemplar, patch_size)
     return nnf[:, :-1, :-1].contiguous(), distance[:-1, :-1].contiguous()
@@ -112,10 +126,10 @@ def _ends_forgotten(image: Tensor, exemplar: Tensor, patch_size: int) -> tuple[T
     return nnf[:, :-1, :-1].contiguous(), distance[:-1, :-1].contiguous()
 
 
-@exercise(points=2, minutes=25, reference=_exhaustive_search, withholds=(EXACT, *SEARCH), mistakes={
+exhaustive_search.knows({
     "last_positions_forgotten": Mistake("the last row and column of the exemplar's patches are never tried: there are "
                                         "H̃ − n + 1 of them, and `range` leaves out its end",
-                                        functools.partial(_exhaustive_search, end=1), 1),
+                                        with_options(_exhaustive_search, end=1), 1),
     "field_too_small": Mistake("the last row and column of the image's patches are missing: there are H − n + 1 of them, and "
                                "`range` leaves out its end", _field_shorter, 1),
     "both_ends_forgotten": Mistake("the last row and column of patches are missing, of the image's and of the exemplar's: "
@@ -136,41 +150,28 @@ def _ends_forgotten(image: Tensor, exemplar: Tensor, patch_size: int) -> tuple[T
     "divided_by_image_width": Mistake("the flat index is divided by the number of patches in a row of the image; it counts "
                                       "the patches of the exemplar",
                                       lambda image, exemplar, n: _exhaustive_search(image, exemplar, n, width=field_size(image, n)[1]), 3),
-    "farthest": Mistake("the farthest patch is taken instead of the nearest", functools.partial(_exhaustive_search, worst=True), 2),
-    "mean_instead_of_sum": Mistake(MEAN, functools.partial(_exhaustive_search, cost=lambda d: d.square().mean(-1)), 2),
-    "root_taken": Mistake(ROOT, functools.partial(_exhaustive_search, cost=lambda d: d.square().sum(-1).sqrt()), 2),
-    "absolute": Mistake("absolute differences are summed instead of squared ones",
-                        functools.partial(_exhaustive_search, cost=lambda d: d.abs().sum(-1)), 2),
-    "first_channel_only": Mistake("only the first channel is compared",
-                                  lambda image, exemplar, n: _exhaustive_search(image[:1], exemplar[:1], n), 2),
+    "farthest": Mistake("the farthest patch is taken instead of the nearest", with_options(_exhaustive_search, worst=True), 2),
+    "mean_instead_of_sum": Mistake(MEAN, with_options(_exhaustive_search, cost=lambda d: d.square().mean(-1)), 2),
+    "root_taken": Mistake(ROOT, with_options(_exhaustive_search, cost=lambda d: d.square().sum(-1).sqrt()), 2),
+    "absolute": Mistake(ABSOLUTE, with_options(_exhaustive_search, cost=lambda d: d.abs().sum(-1)), 2),
+    "first_channel_only": Mistake(FIRST_CHANNEL, lambda image, exemplar, n: _exhaustive_search(image[:1], exemplar[:1], n), 2),
     "centres": Mistake("the field holds the middle of the match; here it holds its first, top-left pixel",
                        lambda image, exemplar, n: with_field(lambda nnf: nnf + n // 2, _exhaustive_search)(image, exemplar, n), 3),
     "order_of_results": Mistake("field and distances are returned in the other order", lambda *a: _exhaustive_search(*a)[::-1], 3),
     "field_int64": Mistake(INT64, with_field(lambda nnf: nnf.long(), _exhaustive_search), 3),
-    "field_float": Mistake(FLOATS, with_field(lambda nnf: nnf.float(), _exhaustive_search), 3),
-    "field_of_the_images_dtype": Mistake(FLOATS, with_field(lambda nnf: nnf.double(), _exhaustive_search), 3),
+    "field_float": Mistake(FLOAT_FIELD, with_field(lambda nnf: nnf.float(), _exhaustive_search), 3),
+    "field_of_the_images_dtype": Mistake(FLOAT_FIELD, lambda image, exemplar, n: with_field(
+        lambda nnf: nnf.to(image.dtype), _exhaustive_search)(image, exemplar, n), 3),
 })
-def exhaustive_search(task: Task) -> None:
-    with task.property("finds the nearest patch for every patch of a grey picture", share=0.4):
-        task.compare(float64_picture(task, 8, 10, 1), float64_picture(task, 9, 12, 1), 3, tolerance=1e-6)
-    with task.property("compares colours, in pictures of different sizes", share=0.4):
-        task.compare(float64_picture(task, 9, 7), float64_picture(task, 7, 12), 3, tolerance=1e-6)
-        task.compare(float64_picture(task, 6, 8, 2), float64_picture(task, 9, 5, 2), 2, tolerance=1e-6)
-    with task.property("finds matches in every corner of the exemplar", share=0.2):
-        exemplar = float64_picture(task, 10, 9)
-        for corner in (exemplar[:, -5:, -5:], exemplar[:, :5, -5:], exemplar[:, -5:, :5]):
-            task.compare(corner.contiguous(), exemplar, 3, tolerance=1e-6)
-    with task.property("works when the exemplar is a single patch"):
-        task.compare(float64_picture(task, 5, 6), float64_picture(task, 3, 3), 3, tolerance=1e-6)
 
 
 # --- 3 · Propagation at one patch -----------------------------------------------------------------------------------
 
 def _propagate(image: Tensor, exemplar: Tensor, nnf: Tensor, distance: Tensor, position: Position, direction: int,
-                patch_size: int, *, offsets: Sequence[Position] = ((0, -1), (-1, 0)), sign: int = -1, wraps: bool = False,
-                outside: str = "left out", stale: bool = False, borrowed: bool = False, always: bool = False,
-                averaged: bool = False, begins: int = 0, ends: int = 0, reads: Tensor | None = None) -> tuple[Position, float]:
-    """The best of the current match and the neighbours' candidates; the options are where answers differ."""
+               patch_size: int, *, offsets: Sequence[Position] = ((0, -1), (-1, 0)), sign: int = -1, wraps: bool = False,
+               outside: str = "left out", stale: bool = False, borrowed: bool = False, always: bool = False,
+               averaged: bool = False, begins: int = 0, ends: int = 0, reads: Tensor | None = None) -> tuple[int, int, float]:
+    """The best of the current match and the neighbours' candidates: row, column, distance. The options are where answers differ."""
     sizes, targets = nnf.shape[-2:], field_size(exemplar, patch_size)
     match, best = match_at(nnf, position), float(distance[position])
     at_first = best
@@ -195,35 +196,7 @@ def _propagate(image: Tensor, exemplar: Tensor, nnf: Tensor, distance: Tensor, p
             found = mean_of(found, image, patch_size) if averaged else found
         if always or found < (at_first if stale else best):
             match, best = candidate, found
-    return match, best
-
-
-def _propagated_exchanged(image, exemplar, nnf, distance, position, direction, n):
-    """The field read and written as (column, row)."""
-    match, best = _propagate(image, exemplar, nnf.flip(0), distance, position, direction, n, offsets=((-1, 0), (0, -1)))
-    return match[::-1], best
-
-
-def _wrong_place(image, exemplar, nnf, distance, position, direction, n):
-    """The candidate's distance measured from the neighbour's patch."""
-    match, best = match_at(nnf, position), float(distance[position])
-    for offset in ((0, -direction), (-direction, 0)):
-        neighbour = plus(position, offset)
-        if is_inside(neighbour, nnf.shape[-2:]):
-            candidate = plus(match_at(nnf, neighbour), offset, -1)
-            if is_inside(candidate, field_size(exemplar, n)):
-                found = squared_distance(image, exemplar, neighbour, candidate, n)
-                if found < best:
-                    match, best = candidate, found
-    return match, best
-
-
-def _flat(right: Callable, **options) -> Callable[..., tuple[int, int, float]]:
-    """An answer of its row, its column and its distance."""
-    def answer(*arguments):
-        (row, column), distance = right(*arguments, **options)
-        return row, column, distance
-    return answer
+    return *match, best
 
 
 def _propagation_case(task: Task, order: Sequence[str], direction: int, *, position: Position | None = None,
@@ -262,48 +235,7 @@ def _at_the_border(task: Task, name: str, direction: int, *, beyond: int) -> tup
     return image, exemplar, nnf, field_distances(image, exemplar, nnf, n), position, direction, n
 
 
-@exercise(points=2, minutes=25, reference=_flat(_propagate), withholds=SEARCH, mistakes={
-    "sign_wrong": Mistake("the offset is added with the wrong sign: if x + t has its match at ψ(x + t), the one of x lies at "
-                          "ψ(x + t) − t", _flat(_propagate, sign=1), 1),
-    "not_moved": Mistake("the neighbour's match is taken as it is; it has to be moved by the same step that leads from the "
-                         "neighbour to this patch", _flat(_propagate, sign=0), 1),
-    "direction_ignored": Mistake("the left and the top neighbour are read in both directions; a backward scan (direction "
-                                 "−1) has passed the right and the bottom one",
-                                 lambda *a: _flat(_propagate)(*a[:5], 1, a[6]), 2),
-    "direction_reversed": Mistake("the neighbours on the wrong side are read: a forward scan (direction 1) has passed the "
-                                  "left and the top one", lambda *a: _flat(_propagate)(*a[:5], -a[5], a[6]), 2),
-    "left_only": Mistake("only the neighbour in the same row is tried; there is one in the same column too",
-                         _flat(_propagate, offsets=((0, -1),)), 2),
-    "top_only": Mistake("only the neighbour in the same column is tried; there is one in the same row too",
-                        _flat(_propagate, offsets=((-1, 0),)), 2),
-    "diagonal": Mistake("the diagonal neighbour is read; the two neighbours are the one in the same row and the one in the "
-                        "same column", _flat(_propagate, offsets=((-1, -1),)), 2),
-    "all_four": Mistake("all four neighbours are tried; the scan has passed two of them only",
-                        _flat(_propagate, offsets=((0, -1), (-1, 0), (0, 1), (1, 0))), 2),
-    "stale_distance": Mistake("the second candidate is compared with the distance from before the first one was accepted: "
-                              "keep the best distance up to date", _flat(_propagate, stale=True), 3),
-    "always_accepted": Mistake("a candidate is taken without being compared with what the patch has already",
-                               _flat(_propagate, always=True), 3),
-    "borrowed_distance": Mistake("the neighbour's own distance is used for the candidate; compute the distance between "
-                                 "*this* patch and the candidate", _flat(_propagate, borrowed=True), 3),
-    "measured_from_the_neighbour": Mistake("the candidate is compared with the neighbour's patch instead of this one",
-                                        _flat(_wrong_place), 3),
-    "mean_instead_of_sum": Mistake("the candidate's distance is a mean and is compared with a sum: the mean is always "
-                                   "smaller",
-                                   _flat(_propagate, averaged=True), 3),
-    "wraps_around": Mistake("the neighbour outside the field is read from the other side: to Python, index −1 is the last "
-                            "one",
-                            _flat(_propagate, wraps=True), 2),
-    "first_row_skipped": Mistake("neighbours in row 0 or column 0 are taken for outside: the field begins there",
-                                 _flat(_propagate, begins=1), 2),
-    "clamped": Mistake("a candidate that sticks out of the exemplar is moved back inside; here it is left out",
-                       _flat(_propagate, outside="clamped"), 3),
-    "sticks_out": Mistake("a candidate that sticks out of the exemplar is not left out: its first pixel must lie in "
-                          "0 … H̃ − n and 0 … W̃ − n", _flat(_propagate, outside="kept"), 3),
-    "last_candidates_left_out": Mistake("a candidate in the last possible row or column is left out: H̃ − n and W̃ − n "
-                                        "themselves are allowed, `<=` and not `<`", _flat(_propagate, ends=1), 3),
-    "coordinates_swapped": Mistake(EXCHANGED, _flat(_propagated_exchanged), 1),
-})
+@exercise(points=2, minutes=25, reference=_propagate, withholds=SEARCH)
 def propagate(task: Task) -> None:
     # the first two cases tell who reads other neighbours instead from who reads them as well, and who accepts everything
     orders = [("left", "right", "bottom", "current", "top"), ("right", "bottom", "top", "left", "current"),
@@ -324,15 +256,79 @@ def propagate(task: Task) -> None:
             task.compare(*_at_the_border(task, name, direction, beyond=beyond), tolerance=1e-9)
 
 
+def _propagated_exchanged(image, exemplar, nnf, distance, position, direction, n):
+    """The field read and written as (column, row)."""
+    row, column, best = _propagate(image, exemplar, nnf.flip(0), distance, position, direction, n, offsets=((-1, 0), (0, -1)))
+    return column, row, best
+
+
+def _wrong_place(image, exemplar, nnf, distance, position, direction, n):
+    """The candidate's distance measured from the neighbour's patch."""
+    match, best = match_at(nnf, position), float(distance[position])
+    for offset in ((0, -direction), (-direction, 0)):
+        neighbour = plus(position, offset)
+        if is_inside(neighbour, nnf.shape[-2:]):
+            candidate = plus(match_at(nnf, neighbour), offset, -1)
+            if is_inside(candidate, field_size(exemplar, n)):
+                found = squared_distance(image, exemplar, neighbour, candidate, n)
+                if found < best:
+                    match, best = candidate, found
+    return *match, best
+
+
+propagate.knows({
+    "sign_wrong": Mistake("the offset is added with the wrong sign: if x + t has its match at ψ(x + t), the one of x lies at "
+                          "ψ(x + t) − t", with_options(_propagate, sign=1), 1),
+    "not_moved": Mistake("the neighbour's match is taken as it is; it has to be moved by the same step that leads from the "
+                         "neighbour to this patch", with_options(_propagate, sign=0), 1),
+    "direction_ignored": Mistake("the left and the top neighbour are read in both directions; a backward scan (direction "
+                                 "−1) has passed the right and the bottom one",
+                                 lambda *a: _propagate(*a[:5], 1, a[6]), 2),
+    "direction_reversed": Mistake("the neighbours on the wrong side are read: a forward scan (direction 1) has passed the "
+                                  "left and the top one", lambda *a: _propagate(*a[:5], -a[5], a[6]), 2),
+    "left_only": Mistake("only the neighbour in the same row is tried; there is one in the same column too",
+                         with_options(_propagate, offsets=((0, -1),)), 2),
+    "top_only": Mistake("only the neighbour in the same column is tried; there is one in the same row too",
+                        with_options(_propagate, offsets=((-1, 0),)), 2),
+    "diagonal": Mistake("the diagonal neighbour is read; the two neighbours are the one in the same row and the one in the "
+                        "same column", with_options(_propagate, offsets=((-1, -1),)), 2),
+    "all_four": Mistake("all four neighbours are tried; the scan has passed two of them only",
+                        with_options(_propagate, offsets=((0, -1), (-1, 0), (0, 1), (1, 0))), 2),
+    "stale_distance": Mistake("the second candidate is compared with the distance from before the first one was accepted: "
+                              "keep the best distance up to date", with_options(_propagate, stale=True), 3),
+    "always_accepted": Mistake("a candidate is taken without being compared with what the patch has already",
+                               with_options(_propagate, always=True), 3),
+    "borrowed_distance": Mistake("the neighbour's own distance is used for the candidate; compute the distance between "
+                                 "*this* patch and the candidate", with_options(_propagate, borrowed=True), 3),
+    "measured_from_the_neighbour": Mistake("the candidate is compared with the neighbour's patch instead of this one",
+                                        _wrong_place, 3),
+    "mean_instead_of_sum": Mistake("the candidate's distance is a mean and is compared with a sum: the mean is always "
+                                   "smaller",
+                                   with_options(_propagate, averaged=True), 3),
+    "wraps_around": Mistake("the neighbour outside the field is read from the other side: to Python, index −1 is the last "
+                            "one",
+                            with_options(_propagate, wraps=True), 2),
+    "first_row_skipped": Mistake("neighbours in row 0 or column 0 are taken for outside: the field begins there",
+                                 with_options(_propagate, begins=1), 2),
+    "clamped": Mistake("a candidate that sticks out of the exemplar is moved back inside; here it is left out",
+                       with_options(_propagate, outside="clamped"), 3),
+    "sticks_out": Mistake("a candidate that sticks out of the exemplar is not left out: its first pixel must lie in "
+                          "0 … H̃ − n and 0 … W̃ − n", with_options(_propagate, outside="kept"), 3),
+    "last_candidates_left_out": Mistake("a candidate in the last possible row or column is left out: H̃ − n and W̃ − n "
+                                        "themselves are allowed, `<=` and not `<`", with_options(_propagate, ends=1), 3),
+    "coordinates_swapped": Mistake(EXCHANGED, _propagated_exchanged, 1),
+})
+
+
 # --- 4 · Random search at one patch ---------------------------------------------------------------------------------
 
 def _random_search(image: Tensor, exemplar: Tensor, position: Position, match: Position, distance: float, numbers: Tensor,
-                     patch_size: int, *, radius: Callable[[Position, Position, Position], float] | None = None,
-                     shrinks: float = 0.5, late: int = 0,
-                     follows: bool = False, outside: str = "clamped", to_integer: Callable[[float], int] = round,
-                     columns_first: bool = False, around: str = "match", stale: bool = False, always: bool = False,
-                     averaged: bool = False, margin: int = 0, whole: bool = False) -> tuple[Position, float]:
-    """The best of the match and random candidates in windows around it; the options are where answers differ."""
+                   patch_size: int, *, radius: Callable[[Position, Position, Position], float] | None = None,
+                   shrinks: float = 0.5, late: int = 0, follows: bool = False, outside: str = "clamped",
+                   to_integer: Callable[[float], int] = round, columns_first: bool = False, around: str = "match",
+                   stale: bool = False, always: bool = False, averaged: bool = False, margin: int = 0,
+                   whole: bool = False) -> tuple[int, int, float]:
+    """The best of the match and random candidates in windows around it: row, column, distance. The options are where answers differ."""
     targets = field_size(exemplar, patch_size)
     limits = targets if margin == 0 else (targets[0] + margin, targets[1] + margin)
     largest = max(exemplar.shape[-2:]) if radius is None else radius(image.shape[-2:], exemplar.shape[-2:], targets)
@@ -351,7 +347,10 @@ def _random_search(image: Tensor, exemplar: Tensor, position: Position, match: P
         found = mean_of(found, image, patch_size) if averaged else found
         if always or found < (at_first if stale else best):
             match, best = candidate, found
-    return match, best
+    return *match, best
+
+
+MOST_TRIES = 5000     # what tells all the wrong roundings apart is rare
 
 
 def _search_case(task: Task, height: int, width: int, draws: int, *, channels: int = 3,
@@ -360,14 +359,19 @@ def _search_case(task: Task, height: int, width: int, draws: int, *, channels: i
     n, image, exemplar = 3, float64_picture(task, 7, 6, channels), float64_picture(task, height, width, channels)
     targets = field_size(exemplar, n)
     position = task.integer(0, 4), task.integer(0, 3)
-    while True:
+
+    def make() -> tuple:
         start = task.integer(0, targets[0] - 1), task.integer(0, targets[1] - 1)
         numbers = 2 * task.uniform(draws, 2).double() - 1
-        arguments = image, exemplar, position, start, squared_distance(image, exemplar, position, start, n), numbers, n
+        return image, exemplar, position, start, squared_distance(image, exemplar, position, start, n), numbers, n
+
+    def accept(arguments: tuple) -> bool:
+        start, numbers = arguments[3], arguments[5]
         reach = [max(height, width) / 2 ** i for i in range(draws)]
         candidates = [plus(start, (round(r * x), round(r * y))) for r, (x, y) in zip(reach, numbers.tolist())]
-        if wanted(arguments, candidates) and _random_search(*arguments)[0] != start:
-            return arguments
+        return wanted(arguments, candidates) and _random_search(*arguments)[:2] != start
+
+    return task.draw_until(make, accept, tries=MOST_TRIES)
 
 
 def _never_outside(arguments: tuple, candidates: list[Position]) -> bool:
@@ -418,54 +422,7 @@ def _of_image(image: Position, exemplar: Position, targets: Position) -> int:
     return max(image)
 
 
-@exercise(points=2, minutes=25, reference=_flat(_random_search), withholds=SEARCH, mistakes={
-    "window_not_shrinking": Mistake("the window does not shrink: candidate i lies within R αⁱ of the centre, α = ½",
-                                    _flat(_random_search, shrinks=1.0), 1),
-    "shrinks_too_early": Mistake("the first window has the radius R α = R/2; it is R α⁰ = R",
-                                 _flat(_random_search, late=1), 1),
-    "radius_of_positions": Mistake("R is the number of positions; it is the larger side of the exemplar, in pixels",
-                                   _flat(_random_search, radius=_of_positions), 1),
-    "smaller_side": Mistake("R is the smaller side of the exemplar; it is the larger one",
-                            _flat(_random_search, radius=_of_smaller_side), 1),
-    "side_of_the_image": Mistake("R is the larger side of the image; it is that of the exemplar",
-                                 _flat(_random_search, radius=_of_image), 1),
-    "one_pixel_windows": Mistake("the random numbers are used as they are, within one pixel: scale them by the radius R αⁱ",
-                                 _flat(_random_search, radius=lambda *_: 1.0, shrinks=1.0), 1),
-    "centre_moves": Mistake("the window follows the best match as it improves; all windows are centred at the match y₀ with "
-                            "which the search began", _flat(_random_search, follows=True), 2),
-    "centred_at_the_patch": Mistake("the windows are centred at the patch's own position; they are centred at its current "
-                                    "match",
-                                    _flat(_random_search, around="position"), 2),
-    "not_clamped": Mistake("candidates are not clamped: their first pixel must lie in 0 … H̃ − n and 0 … W̃ − n",
-                           _flat(_random_search, outside="kept"), 3),
-    "left_out": Mistake("a candidate outside the exemplar is left out; here it is clamped to the nearest position that "
-                        "exists",
-                        _flat(_random_search, outside="left out"), 3),
-    "clamped_too_far": Mistake("candidates are clamped to 0 … H̃ − 1; a whole patch must fit, so the last row is H̃ − n",
-                               _flat(_random_search, margin=2), 3),
-    "last_position_unreachable": Mistake("candidates are clamped to 0 … H̃ − n − 1; the last row that holds a whole patch "
-                                         "is H̃ − n",
-                                         _flat(_random_search, margin=-1), 3),
-    "truncated": Mistake("steps are cut to whole numbers towards 0, as int() does; here they are rounded to the nearest",
-                         _flat(_random_search, to_integer=int), 1),
-    "radius_whole": Mistake("the radius is halved to whole numbers, as `//` does; it is R/2ⁱ, with its fraction",
-                            _flat(_random_search, whole=True), 1),
-    "rounded_down": Mistake("steps are rounded down; here they are rounded to the nearest whole number",
-                            _flat(_random_search, to_integer=math.floor), 1),
-    "coordinates_swapped": Mistake("a row of `numbers` is used as (column, row); it is (row, column)",
-                                   _flat(_random_search, columns_first=True), 1),
-    "one_sided": Mistake("all steps go down and to the right: the random numbers are used without their sign",
-                         lambda *a: _flat(_random_search)(
-        *a[:5], a[5].abs(), a[6]), 1),
-    "stale_distance": Mistake("candidates are compared with the distance from the beginning, so the last good one wins "
-                              "instead of the best: keep the best distance up to date",
-                              _flat(_random_search, stale=True), 2),
-    "always_accepted": Mistake("a candidate is taken without being compared with what the patch has already",
-                               _flat(_random_search, always=True), 2),
-    "mean_instead_of_sum": Mistake("the candidate's distance is a mean and is compared with a sum: the mean is always "
-                                   "smaller",
-                                   _flat(_random_search, averaged=True), 2),
-})
+@exercise(points=2, minutes=25, reference=_random_search, withholds=SEARCH)
 def random_search(task: Task) -> None:
     with task.property("tries candidates in windows that shrink, and keeps the best", share=0.5):
         for wanted in (_telling, _telling):
@@ -486,13 +443,62 @@ def random_search(task: Task) -> None:
         task.compare(image, exemplar, position, start, distance, numbers[:0], n, tolerance=1e-9)
 
 
+random_search.knows({
+    "window_not_shrinking": Mistake("the window does not shrink: candidate i lies within R αⁱ of the centre, α = ½",
+                                    with_options(_random_search, shrinks=1.0), 1),
+    "shrinks_too_early": Mistake("the first window has the radius R α = R/2; it is R α⁰ = R",
+                                 with_options(_random_search, late=1), 1),
+    "radius_of_positions": Mistake("R is the number of positions; it is the larger side of the exemplar, in pixels",
+                                   with_options(_random_search, radius=_of_positions), 1),
+    "smaller_side": Mistake("R is the smaller side of the exemplar; it is the larger one",
+                            with_options(_random_search, radius=_of_smaller_side), 1),
+    "side_of_the_image": Mistake("R is the larger side of the image; it is that of the exemplar",
+                                 with_options(_random_search, radius=_of_image), 1),
+    "one_pixel_windows": Mistake("the random numbers are used as they are, within one pixel: scale them by the radius R αⁱ",
+                                 with_options(_random_search, radius=lambda *_: 1.0, shrinks=1.0), 1),
+    "centre_moves": Mistake("the window follows the best match as it improves; all windows are centred at the match y₀ with "
+                            "which the search began", with_options(_random_search, follows=True), 2),
+    "centred_at_the_patch": Mistake("the windows are centred at the patch's own position; they are centred at its current "
+                                    "match",
+                                    with_options(_random_search, around="position"), 2),
+    "not_clamped": Mistake("candidates are not clamped: their first pixel must lie in 0 … H̃ − n and 0 … W̃ − n",
+                           with_options(_random_search, outside="kept"), 3),
+    "left_out": Mistake("a candidate outside the exemplar is left out; here it is clamped to the nearest position that "
+                        "exists",
+                        with_options(_random_search, outside="left out"), 3),
+    "clamped_too_far": Mistake("candidates are clamped to 0 … H̃ − 1; a whole patch must fit, so the last row is H̃ − n",
+                               with_options(_random_search, margin=2), 3),
+    "last_position_unreachable": Mistake("candidates are clamped to 0 … H̃ − n − 1; the last row that holds a whole patch "
+                                         "is H̃ − n",
+                                         with_options(_random_search, margin=-1), 3),
+    "truncated": Mistake("steps are cut to whole numbers towards 0, as int() does; here they are rounded to the nearest",
+                         with_options(_random_search, to_integer=int), 1),
+    "radius_whole": Mistake("the radius is halved to whole numbers, as `//` does; it is R/2ⁱ, with its fraction",
+                            with_options(_random_search, whole=True), 1),
+    "rounded_down": Mistake("steps are rounded down; here they are rounded to the nearest whole number",
+                            with_options(_random_search, to_integer=math.floor), 1),
+    "coordinates_swapped": Mistake("a row of `numbers` is used as (column, row); it is (row, column)",
+                                   with_options(_random_search, columns_first=True), 1),
+    "one_sided": Mistake("all steps go down and to the right: the random numbers are used without their sign",
+                         lambda *a: _random_search(*a[:5], a[5].abs(), a[6]), 1),
+    "stale_distance": Mistake("candidates are compared with the distance from the beginning, so the last good one wins "
+                              "instead of the best: keep the best distance up to date",
+                              with_options(_random_search, stale=True), 2),
+    "always_accepted": Mistake("a candidate is taken without being compared with what the patch has already",
+                               with_options(_random_search, always=True), 2),
+    "mean_instead_of_sum": Mistake("the candidate's distance is a mean and is compared with a sum: the mean is always "
+                                   "smaller",
+                                   with_options(_random_search, averaged=True), 2),
+})
+
+
 # --- 5 · The whole loop ---------------------------------------------------------------------------------------------
 
 def _patchmatch(image: Tensor, exemplar: Tensor, start: Tensor, numbers: Tensor, patch_size: int, *, reverses: bool = True,
-             turns_neighbours: bool = True, first: int = 1, propagates: bool = True, searches: bool = True,
-             search_first: bool = False, buffered: bool = False, same_numbers: bool = False, keeps_distance: bool = False,
-             reverses_rows: bool = True, reverses_columns: bool = True, propagation: dict | None = None,
-             search: dict | None = None) -> tuple[Tensor, Tensor]:
+                turns_neighbours: bool = True, first: int = 1, propagates: bool = True, searches: bool = True,
+                search_first: bool = False, buffered: bool = False, same_numbers: bool = False, keeps_distance: bool = False,
+                reverses_rows: bool = True, reverses_columns: bool = True, propagation: dict | None = None,
+                search: dict | None = None) -> tuple[Tensor, Tensor]:
     """PatchMatch patch by patch; the options are where answers differ."""
     nnf, distance = start.clone(), field_distances(image, exemplar, start, patch_size)
     rows, columns = nnf.shape[-2:]
@@ -504,19 +510,20 @@ def _patchmatch(image: Tensor, exemplar: Tensor, start: Tensor, numbers: Tensor,
             match, best = match_at(nnf, p), float(distance[p])
             for step in ("search", "propagate") if search_first else ("propagate", "search"):
                 if step == "propagate" and propagates:
-                    match, best = _propagate(image, exemplar, nnf, distance, p, looks, patch_size, reads=source,
-                                              **(propagation or {}))
+                    *match, best = _propagate(image, exemplar, nnf, distance, p, looks, patch_size, reads=source, **(propagation or {}))
                 elif step == "search" and searches:
                     drawn = numbers[0 if same_numbers else iteration, p[0], p[1]]
-                    match, best = _random_search(image, exemplar, p, match, best, drawn, patch_size, **(search or {}))
+                    *match, best = _random_search(image, exemplar, p, match, best, drawn, patch_size, **(search or {}))
                 nnf[:, p[0], p[1]] = torch.tensor(match, dtype=nnf.dtype)
                 if not keeps_distance:
                     distance[p] = best
     return nnf, distance
 
 
-def _loop_case(task: Task, iterations: int, *, channels: int = 3, sizes: tuple = (8, 9, 9, 8)) -> tuple:
-    n, image, exemplar = 3, float64_picture(task, *sizes[:2], channels), float64_picture(task, *sizes[2:], channels)
+def _loop_case(task: Task, iterations: int, *, channels: int = 3, sizes: Sizes = (8, 9, 9, 8),
+               dtype: torch.dtype = torch.float64) -> tuple:
+    n = 3
+    image, exemplar = pictures(task, sizes, n=n, channels=channels, dtype=dtype)
     rows, columns = field_size(image, n)
     targets = field_size(exemplar, n)
     start = random_field(task, (rows, columns), (0, 0), (targets[0] - 1, targets[1] - 1))
@@ -524,7 +531,38 @@ def _loop_case(task: Task, iterations: int, *, channels: int = 3, sizes: tuple =
     return image, exemplar, start, 2 * task.uniform(iterations, rows, columns, draws, 2).double() - 1, n
 
 
-@exercise(points=3, minutes=35, reference=_patchmatch, withholds=SEARCH, mistakes={
+@exercise(points=3, minutes=35, reference=_patchmatch, withholds=SEARCH)
+def patchmatch(task: Task) -> None:
+    with task.property("improves the field in one forward scan, grey", share=0.35):
+        task.compare(*_loop_case(task, 1, channels=1), tolerance=1e-9)
+        task.compare(*_loop_case(task, 1, channels=1, sizes=(6, 10, 8, 11)), tolerance=1e-9)
+    with task.property("scans forward and backward in turn", share=0.4, mistake="scan_not_reversed"):
+        task.compare(*_loop_case(task, 2), tolerance=1e-9)
+        task.compare(*_loop_case(task, 3), tolerance=1e-9)
+    with task.property("works in pictures of other sizes, down to a single patch", share=0.25):
+        task.compare(*_loop_case(task, 2, sizes=(3, 9, 10, 6)), tolerance=1e-9)
+        task.compare(*_loop_case(task, 2, sizes=(7, 3, 5, 11)), tolerance=1e-9)
+        task.compare(*_loop_case(task, 2, sizes=(3, 3, 6, 7)), tolerance=1e-9)
+    with task.property("without an iteration, returns the start with its distances"):
+        task.compare(*_loop_case(task, 0), tolerance=1e-9)
+    with task.property("keeps the dtype of the pictures"):
+        task.compare(*_loop_case(task, 1, sizes=(5, 6, 6, 7), dtype=torch.float32), tolerance=1e-4)
+
+
+def _overwrite(field: Tensor, result: tuple[Tensor, Tensor]) -> tuple[Tensor, Tensor]:
+    """The same answer, written into the field that was given."""
+    return field.copy_(result[0]), result[1]
+
+
+def _with_distance(change: Callable[..., Tensor], right: Callable[..., tuple[Tensor, Tensor]]) -> Callable[..., tuple]:
+    """The right answer, with its distances changed; `change(distance, image, n)`."""
+    def variant(image, *rest):
+        nnf, distance = right(image, *rest)
+        return nnf, change(distance, image, rest[-1])
+    return variant
+
+
+patchmatch.knows({
     "scan_not_reversed": Mistake("every iteration scans forward; the second, fourth, … scan backward, from the last patch "
                                  "to the first, with the right and the bottom neighbours",
                                  with_options(_patchmatch, reverses=False, turns_neighbours=False), 1),
@@ -581,26 +619,8 @@ def _loop_case(task: Task, iterations: int, *, channels: int = 3, sizes: tuple =
     "coordinates_swapped": Mistake("the random numbers are used as (column, row); they are (row, column)",
                                    with_options(_patchmatch, search={"columns_first": True}), 3),
     "field_int64": Mistake(INT64, with_field(lambda nnf: nnf.long(), _patchmatch)),
-    "field_float": Mistake(FLOATS, with_field(lambda nnf: nnf.float(), _patchmatch)),
-    "distance_averaged": Mistake(MEAN, lambda image, *rest: _with_distance(mean_of, _patchmatch)(image, *rest), 2),
+    "field_float": Mistake(FLOAT_FIELD, with_field(lambda nnf: nnf.float(), _patchmatch)),
+    "distance_averaged": Mistake(MEAN, _with_distance(mean_of, _patchmatch), 2),
     "writes_into_input": Mistake("the result is written over the field that was given",
                                  lambda image, exemplar, start, numbers, n: _overwrite(start, _patchmatch(image, exemplar, start, numbers, n))),
 })
-def patchmatch(task: Task) -> None:
-    with task.property("improves the field in one forward scan, grey", share=0.35):
-        task.compare(*_loop_case(task, 1, channels=1), tolerance=1e-9)
-        task.compare(*_loop_case(task, 1, channels=1, sizes=(6, 10, 8, 11)), tolerance=1e-9)
-    with task.property("scans forward and backward in turn", share=0.4, mistake="scan_not_reversed"):
-        task.compare(*_loop_case(task, 2), tolerance=1e-9)
-        task.compare(*_loop_case(task, 3), tolerance=1e-9)
-    with task.property("works in pictures of other sizes, down to a single patch", share=0.25):
-        task.compare(*_loop_case(task, 2, sizes=(3, 9, 10, 6)), tolerance=1e-9)
-        task.compare(*_loop_case(task, 2, sizes=(7, 3, 5, 11)), tolerance=1e-9)
-        task.compare(*_loop_case(task, 2, sizes=(3, 3, 6, 7)), tolerance=1e-9)
-    with task.property("without an iteration, returns the start with its distances"):
-        task.compare(*_loop_case(task, 0), tolerance=1e-9)
-
-
-def _overwrite(field: Tensor, result: tuple[Tensor, Tensor]) -> tuple[Tensor, Tensor]:
-    """The same answer, written into the field that was given."""
-    return field.copy_(result[0]), result[1]

@@ -9,8 +9,8 @@ import torch
 from torch import Tensor
 
 from labkit.checks.engine import Mistake, Task, exercise
-from labkit.checks.patchmatch.pieces import (EXCHANGED, Position, clamp, float64_picture, match_at, own_positions, patch, random_field,
-                                             with_options)
+from labkit.checks.patchmatch.pieces import Position, clamp, match_at, own_positions, patch
+from labkit.checks.pieces import EXCHANGED, float64_picture, random_field, with_options
 
 __all__ = ["reconstruct"]
 
@@ -18,7 +18,7 @@ __all__ = ["reconstruct"]
 # --- 6 · Voting -----------------------------------------------------------------------------------------------------
 
 def _reconstruct(nnf: Tensor, exemplar: Tensor, patch_size: int, *, count: str = "exact", last_wins: bool = False,
-           transposed: bool = False, skip: int = 0, blend: Callable[[Tensor], Tensor] | None = None) -> Tensor:
+                 transposed: bool = False, skip: int = 0, blend: Callable[[Tensor], Tensor] | None = None) -> Tensor:
     """Every pixel from the patches that hold it; the options are where answers differ."""
     rows, columns = nnf.shape[-2:]
     height, width = rows + patch_size - 1, columns + patch_size - 1
@@ -40,6 +40,29 @@ def _reconstruct(nnf: Tensor, exemplar: Tensor, patch_size: int, *, count: str =
     return out
 
 
+@exercise(points=2, minutes=25, reference=_reconstruct, withholds=(
+    "labkit.patchmatch.reconstruct", "labkit.patchmatch.voting.vote", "labkit.patches.aggregate_patches"))
+def reconstruct(task: Task) -> None:
+    def compare(rows: int, columns: int, exemplar: Tensor, n: int, tolerance: float) -> None:
+        # matches that are swapped or taken for shifts still lie inside, so that such answers give a picture
+        most = [min(exemplar.shape[-2:]) - n - side for side in (rows - 1, columns - 1)]
+        task.compare(random_field(task, (rows, columns), (0, 0), (most[0], most[1])), exemplar, n, tolerance=tolerance)
+
+    with task.property("averages what the matches of all patches say about a pixel", share=0.5):
+        compare(5, 7, task.image(13, 12, channels=1), 3, 1e-5)
+        compare(6, 4, task.image(11, 12), 3, 1e-5)
+    with task.property("works for other patch sizes and keeps the dtype", share=0.3):
+        compare(4, 6, float64_picture(task, 13, 15), 4, 1e-9)
+        compare(5, 3, task.image(9, 8), 1, 1e-5)
+    with task.property("works in a field of one patch, one row, one column", share=0.2):
+        compare(1, 1, task.image(6, 7), 3, 1e-5)
+        compare(1, 6, task.image(11, 12), 3, 1e-5)
+        compare(6, 1, task.image(12, 11), 2, 1e-5)
+    with task.property("gives a picture back when every patch is its own match"):
+        image = task.image(9, 10)
+        task.compare(own_positions(torch.zeros(2, 7, 8, dtype=torch.int32)), image, 3, expected=image)
+
+
 def _first_pixels(nnf: Tensor, exemplar: Tensor, patch_size: int, *, back: int = 0) -> Tensor:
     """Every pixel from the one patch that has it in the place (back, back), or the nearest there is."""
     rows, columns = nnf.shape[-2:]
@@ -56,8 +79,7 @@ def _small(nnf: Tensor, exemplar: Tensor, patch_size: int) -> Tensor:
     return exemplar[:, nnf[0].long(), nnf[1].long()]
 
 
-@exercise(points=2, minutes=25, reference=_reconstruct, withholds=(
-    "labkit.patchmatch.reconstruct", "labkit.patchmatch.voting.vote", "labkit.patches.aggregate_patches"), mistakes={
+reconstruct.knows({
     "not_normalised": Mistake("the votes are added up and never divided by their number", with_options(_reconstruct, count="none"), 2),
     "constant_count": Mistake("the sum of the votes is divided by n² everywhere; pixels near the border lie in fewer patches",
                               with_options(_reconstruct, count="constant"), 2),
@@ -84,22 +106,3 @@ def _small(nnf: Tensor, exemplar: Tensor, patch_size: int) -> Tensor:
     "writes_into_input": Mistake("the result is written over the exemplar", lambda nnf, exemplar, n: (
         exemplar.mul_(0.5), _reconstruct(nnf, 2 * exemplar, n))[1]),
 })
-def reconstruct(task: Task) -> None:
-    def compare(rows: int, columns: int, exemplar: Tensor, n: int, tolerance: float) -> None:
-        # matches that are swapped or taken for shifts still lie inside, so that such answers give a picture
-        most = [min(exemplar.shape[-2:]) - n - side for side in (rows - 1, columns - 1)]
-        task.compare(random_field(task, (rows, columns), (0, 0), (most[0], most[1])), exemplar, n, tolerance=tolerance)
-
-    with task.property("averages what the matches of all patches say about a pixel", share=0.5):
-        compare(5, 7, task.image(13, 12, channels=1), 3, 1e-5)
-        compare(6, 4, task.image(11, 12), 3, 1e-5)
-    with task.property("works for other patch sizes and keeps the dtype", share=0.3):
-        compare(4, 6, float64_picture(task, 13, 15), 4, 1e-9)
-        compare(5, 3, task.image(9, 8), 1, 1e-5)
-    with task.property("works in a field of one patch, one row, one column", share=0.2):
-        compare(1, 1, task.image(6, 7), 3, 1e-5)
-        compare(1, 6, task.image(11, 12), 3, 1e-5)
-        compare(6, 1, task.image(12, 11), 2, 1e-5)
-    with task.property("gives a picture back when every patch is its own match"):
-        image = task.image(9, 10)
-        task.compare(own_positions(torch.zeros(2, 7, 8, dtype=torch.int32)), image, 3, expected=image)
