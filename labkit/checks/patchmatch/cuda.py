@@ -25,7 +25,7 @@ class _Launched:
     """A Python function in a CUDA kernel's clothes: called once for each thread (x, y) of the launch."""
 
     def __init__(self, thread: Callable):
-        self.thread = thread
+        self.py_func = thread
 
     def __getitem__(self, launch: tuple) -> Callable:
         (across, down), (width, height) = launch[:2]
@@ -34,7 +34,7 @@ class _Launched:
             host = [a.copy_to_host() if hasattr(a, "copy_to_host") else a for a in arguments]
             for block, inner in itertools.product(itertools.product(range(down), range(across)),
                                                   itertools.product(range(height), range(width))):
-                self.thread(*host, thread=(inner[1], inner[0]), block=(block[1], block[0]), width=(width, height))
+                self.py_func(*host, thread=(inner[1], inner[0]), block=(block[1], block[0]), width=(width, height))
             for given, changed in zip(arguments, host):
                 if hasattr(given, "copy_to_device"):
                     given.copy_to_device(changed)
