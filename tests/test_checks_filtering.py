@@ -10,6 +10,8 @@ import torch.nn.functional as F
 from labkit import checks, filtering
 from tests import solutions
 
+pytestmark = pytest.mark.usefixtures("one_torch_thread")
+
 EXERCISES = checks.exercises("filtering")
 
 
@@ -99,19 +101,30 @@ def _attention_loop(query, key, value, h):
     return torch.stack(rows)
 
 
-UNUSUAL = [("gaussian_filter", _gaussian_fft), ("box_filter", _box_loop), ("box_filter", _box_convolution), ("box_filter", _box_numpy),
-           ("bilateral_filter", _bilateral_pixel_by_pixel), ("rolling_guidance_filter", _rolling_with_own_first_pass),
-           ("pca_filter", _pca_svd), ("nonlocal_attention", _attention_loop),
-           ("nonlocal_means", lambda image, n, w, h, sigma: filtering.nonlocal_means(image, patch_size=n, window_size=w, h=h, sigma=sigma)),
-           ("guided_filter", lambda image, guide, r, eps: torch.cat([filtering.guided_filter(c[None], guide=guide, radius=r, eps=eps) for c in image])),
-           ("cross_bilateral_filter", lambda image, guide, s, h, r: filtering.cross_bilateral_filter(
-               image, guide=guide, sigma_space=s, sigma_color=h, radius=r))]
+def _means_of_the_library(image, patch_size, window_size, h, sigma):
+    return filtering.nonlocal_means(image, patch_size=patch_size, window_size=window_size, h=h, sigma=sigma)
 
 
-@pytest.mark.parametrize("name, answer", UNUSUAL, ids=[f"{n}-{getattr(a, '__name__', 'labkit')}" for n, a in UNUSUAL])
-def test_a_right_answer_is_accepted_however_it_is_written(name, answer):
-    verdict = EXERCISES[name](answer)
-    assert verdict.passed, repr(verdict)
+def _guided_channel_by_channel(image, guide, radius, eps):
+    return torch.cat([filtering.guided_filter(channel[None], guide=guide, radius=radius, eps=eps) for channel in image])
+
+
+def _cross_of_the_library(image, guide, sigma_space, sigma_color, radius):
+    return filtering.cross_bilateral_filter(image, guide=guide, sigma_space=sigma_space, sigma_color=sigma_color, radius=radius)
+
+
+UNUSUAL_BUT_RIGHT = {
+    "gaussian_filter": [_gaussian_fft],
+    "box_filter": [_box_loop, _box_convolution, _box_numpy],
+    "bilateral_filter": [_bilateral_pixel_by_pixel],
+    "cross_bilateral_filter": [_cross_of_the_library],
+    "guided_filter": [_guided_channel_by_channel],
+    "rolling_guidance_filter": [_rolling_with_own_first_pass],
+    "nonlocal_means": [_means_of_the_library],
+    "pca_filter": [_pca_svd],
+    "nonlocal_attention": [_attention_loop],
+}
+CHANGES_NOTHING = {}        # these answers are functions of a picture, and every chapter's test gives the picture back
 
 
 # --- answers that once slipped through, or broke a check ------------------------------------------------------------
