@@ -1,6 +1,7 @@
 # labkit's commands. `make` alone lists them. Windows without make: see README.md.
 #
-#   PYTHON=...        the Python to build .venv with (3.11 or newer), instead of the first one found
+#   PYTHON=...        the Python to build .venv with (3.11 or newer), instead of the first one found;
+#                     make gpu: the Python that has torch, numba and numba-cuda
 #   ALL=1             make notebooks: run every chapter anew, also where only labkit or a check has changed
 #   LAB_OPTIONS=...   options for JupyterLab, such as --port=9000 or --allow-root
 
@@ -11,7 +12,7 @@ PIP    := $(BIN)/python -m pip
 # In CI nobody watches: leave out pip's progress.
 QUIET  := $(if $(CI),--quiet,)
 
-.PHONY: help install install-all lab test lint notebooks data mutants bench clean
+.PHONY: help install install-all lab test lint notebooks data mutants bench gpu clean
 .DEFAULT_GOAL := help
 
 help:
@@ -23,6 +24,7 @@ help:
 	@echo "make data        make the pictures in data again"
 	@echo "make mutants     test the checks: change the solutions in every place, see that each change is noticed"
 	@echo "make bench       measure labkit beside other packages"
+	@echo "make gpu         on a machine with an NVIDIA card: results, times and limits, in 8 minutes; installs nothing"
 	@echo "make clean       remove caches ($(VENV) stays; rm -rf $(VENV) removes it)"
 
 # --- installing -------------------------------------------------------------------------------------------------------
@@ -106,6 +108,10 @@ mutants: install-all
 
 bench: install-all
 	$(BIN)/labkit bench
+
+# With the Python that is named, else with $(VENV) where there is one, else with the machine's own.
+gpu:
+	$(or $(PYTHON),$(wildcard $(BIN)/python),python3) -m tests.gpu
 
 data: install
 	$(BIN)/python -m labkit.textures
