@@ -29,7 +29,8 @@ from labkit.features import random_features
 from labkit.operators import gradient
 from labkit.patches import patch_positions, squared_distances
 from labkit.runtime import generator
-from labkit.validation import (describe, validate_choice, validate_image, validate_integer, validate_number)
+from labkit.transport import semi_dual_ascent
+from labkit.validation import describe, validate_choice, validate_image, validate_integer, validate_number
 
 _WINDOWS = ("gaussian", "uniform")
 _SCALE_WEIGHTS = (0.0448, 0.2856, 0.3001, 0.2363, 0.1333)    # Wang, Simoncelli, Bovik 2003
@@ -277,17 +278,6 @@ _TRUNKS = {"vgg": ("VGG16_Weights", "vgg16"), "alex": ("AlexNet_Weights", "alexn
            "squeeze": ("SqueezeNet1_1_Weights", "squeezenet1_1")}
 
 
-def has_pretrained(network: str = "vgg") -> bool:
-    """Whether `lpips` (and `dists`, for `"vgg"`) can be computed here: packages installed and weights on disk."""
-    validate_choice(network, name="network", choices=tuple(_TRUNKS))
-    try:
-        _package("torchmetrics", "LPIPS")
-        _require_trunk(network, "LPIPS")
-    except (ImportError, FileNotFoundError):
-        return False
-    return True
-
-
 def _require_trunk(network: str, metric: str) -> None:
     """Refuse to go on unless torchvision's weights lie where torchvision looks for them, since it would download."""
     models = _package("torchvision.models", metric)
@@ -415,34 +405,7 @@ def patch_transport_cost(image: Tensor, reference: Tensor, *, patch_size: int = 
     return semi_dual_ascent(squared_distances(*sets), steps=steps)[1].clamp(min=0).to(image.dtype)
 
 
-def semi_dual_ascent(cost: Tensor, *, steps: int, start: Tensor | None = None) -> tuple[Tensor, Tensor]:
-    """Gradient ascent of the semi-dual of optimal transport, mean_p min_q (c(p, q) − β_q) + mean_q β_q, in β.
-
-    Its derivative by β_q is 1/m less the share of the p that choose q, m the number of the q.
-
-    Parameters
-    ----------
-    cost : (n, m), the c(p, q).
-    steps : how many; their length falls linearly to 0, as the ascent of a function with kinks needs.
-    start : β to begin with, (m,); `None` begins with 0.
-
-    Returns
-    -------
-    The new β, and the largest value that was met: a lower bound of the transport cost.
-    """
-    number, targets = cost.shape
-    beta = cost.new_zeros(targets) if start is None else start
-    best, reduced, longest = cost.new_full((), -torch.inf), torch.empty_like(cost), 0.01 * cost.mean()
-    for step in range(steps):
-        smallest, chosen = torch.sub(cost, beta, out=reduced).min(dim=1)
-        best = torch.maximum(best, smallest.mean() + beta.mean())
-        # times m, the gradient is of order one whatever the number of patches
-        ascent = 1 - torch.bincount(chosen, minlength=targets) * (targets / number)
-        beta = beta + (1 - step / steps) * longest * ascent
-    return beta, best
-
-
-def single_image_distance(image: Tensor, reference: Tensor, *, features: str = "random", seed: int = 0) -> Tensor:
+def single_image_distance(image: Tensor, reference: Tensor, *, seed: int = 0) -> Tensor:
     """Do two pictures have the same local features, equally often? The mean over scales of their Fréchet distances.
 
     What SIFID is for features of Inception, this is for features that need no download. Pictures of a texture and of
@@ -451,8 +414,7 @@ def single_image_distance(image: Tensor, reference: Tensor, *, features: str = "
     Parameters
     ----------
     image, reference : (C, H, W), as many channels; their sizes may differ, both at least 7 × 7.
-    features : `"random"`, the rectified random filters of `labkit.features.random_features`.
-    seed : of the filters. Compare only values with the same one.
+    seed : of the random filters (`labkit.features.random_features`). Compare only values with the same one.
 
     Returns
     -------
@@ -464,7 +426,6 @@ def single_image_distance(image: Tensor, reference: Tensor, *, features: str = "
     """
     validate_image(image, batch=False)
     validate_image(reference, name="reference", batch=False)
-    validate_choice(features, name="features", choices=("random",))
     if image.shape[0] != reference.shape[0]:
         raise ValueError(f"image is {describe(image)} and reference is {describe(reference)}; expected as many channels")
     scales = [[level.flatten(1).T for level in random_features(picture, seed=seed)] for picture in (image, reference)]

@@ -7,7 +7,7 @@ import torch
 
 from labkit.diffusion_inpainting.diffusion import Diffusion, from_chain, to_chain
 from labkit.diffusion_inpainting.resampling import inpaint_by_resampling, resampling_schedule
-from labkit.diffusion_inpainting.sampling import Film, inpaint, noise_on, sample, variance_map
+from labkit.diffusion_inpainting.sampling import Film, inpaint, model_at, noise_on, sample, variance_map
 from labkit.runtime import generator
 
 SHORT = Diffusion(steps=20, beta_start=0.01, beta_end=0.5)      # ends at ᾱ = 0.003: noise
@@ -234,6 +234,11 @@ def test_models_by_interval_serve_their_own_steps():
     fills = inpaint(picture(1, 6, 7), half_mask(), model=models)
     assert models[0].steps == list(range(8, 0, -1)) and models[1].steps == list(range(20, 8, -1))
     assert (fills[0, 0][half_mask()[0]] == 0.5).all()       # the last estimate, 0 in the chain's values
+
+
+def test_a_step_that_no_model_serves_is_named_also_for_denoisers_without_intervals():
+    with pytest.raises(ValueError, match=r"no model serves step -1: their intervals are \[None, \(1, 8\)\]"):
+        model_at([Fixed(0.0), Fixed(0.0, interval=(1, 8))], -1)
 
 
 def test_film_keeps_frames_evenly_with_the_first_and_the_last():

@@ -7,7 +7,7 @@ import os
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import asdict
-from datetime import datetime, timezone
+from datetime import UTC, datetime
 from pathlib import Path
 
 import torch
@@ -291,7 +291,7 @@ def _train(image: Tensor, mask: Tensor, *, task: str, steps: int, batch_size: in
     training.run(examples.loss, steps=steps, description=f"training ({task})", checkpoint=checkpoint, every=every,
                  callback=callback)
     provenance = {"labkit": labkit.__version__, "torch": str(torch.__version__), "device": training.device.type,
-                  "date": datetime.now(timezone.utc).isoformat(timespec="seconds"), "steps": training.step,
+                  "date": datetime.now(UTC).isoformat(timespec="seconds"), "steps": training.step,
                   "seconds": round(time.perf_counter() - began, 1),
                   "settings": settings | {"average": average, "mixed_precision": training.mixed_precision, "seed": seed}}
     return Inpainter(training.averaged, diffusion=chain, interval=interval, statistics=statistics, provenance=provenance,

@@ -24,6 +24,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from labkit.diffusion_inpainting.diffusion import Diffusion, to_chain
+from labkit.filtering.arrays import as_floats
 from labkit.patches import extract_patches
 from labkit.validation import describe, validate_image, validate_integer, validate_mask, validate_number
 
@@ -86,9 +87,8 @@ class PatchDenoiser:
         validate_number(known_sigma, name="known_sigma", above=0)
         self.patch_size, self.core, self.known_sigma = patch_size, core, known_sigma
         self.diffusion = diffusion or Diffusion()
-        working = image.detach() if image.dtype == torch.float64 else image.detach().float()
         missing = mask.to(image.device)
-        picture = torch.where(missing, 0, to_chain(working))
+        picture = torch.where(missing, 0, to_chain(as_floats(image.detach())))
         self._levels = [self._level(picture, missing, block=1)]
         if len(self._levels[0].patches) == 0:
             raise ValueError(f"mask leaves no whole patch of {patch_size}×{patch_size} in {image.shape[-2]}×{image.shape[-1]} pixels; "

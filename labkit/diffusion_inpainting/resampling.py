@@ -41,7 +41,7 @@ def resampling_schedule(steps: int, *, resamplings: int = 10, jump_length: int =
     validate_integer(steps, name="steps", minimum=1)
     validate_integer(resamplings, name="resamplings", minimum=1)
     validate_integer(jump_length, name="jump_length", minimum=1)
-    jumps = {level: resamplings - 1 for level in range(1, steps - jump_length + 1, jump_length)}
+    jumps = dict.fromkeys(range(1, steps - jump_length + 1, jump_length), resamplings - 1)
     levels = [steps]
     while levels[-1] > 0:
         level = levels[-1] - 1

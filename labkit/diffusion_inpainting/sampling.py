@@ -23,6 +23,7 @@ from torch import Tensor
 
 from labkit.diffusion_inpainting.diffusion import Diffusion, from_chain, to_chain
 from labkit.diffusion_inpainting.masks import validate_hole
+from labkit.filtering.arrays import as_floats
 from labkit.runtime import progress
 from labkit.validation import describe, validate_choice, validate_image, validate_integer, validate_number
 
@@ -212,8 +213,7 @@ def conditioning(image: Tensor, mask: Tensor, *, samples: int) -> tuple[Tensor, 
     validate_hole(image, mask)
     validate_integer(samples, name="samples", minimum=1)
     mask = mask.to(image.device)
-    working = image.detach() if image.dtype == torch.float64 else image.detach().float()
-    known = torch.where(mask, 0, to_chain(working))
+    known = torch.where(mask, 0, to_chain(as_floats(image.detach())))
     return known.expand(samples, -1, -1, -1), mask.expand(samples, -1, -1, -1)
 
 
@@ -233,12 +233,13 @@ def chain_of(model: Denoiser | Sequence[Denoiser]) -> Diffusion:
 def model_at(model: Denoiser | Sequence[Denoiser], t: int) -> Denoiser:
     """The denoiser that serves step t."""
     models = _several(model)
-    for one in models:
-        first, last = getattr(one, "interval", None) or (0, t)
+    intervals = [getattr(one, "interval", None) for one in models]
+    for one, interval in zip(models, intervals):
+        first, last = interval or (0, t)
         if first <= t <= last:
             return one
-    raise ValueError(f"no model serves step {t}: their intervals are {[one.interval for one in models]}; expected every step "
-                     "that the sampler visits to lie in one")
+    raise ValueError(f"no model serves step {t}: their intervals are {intervals}; expected every step that the sampler visits "
+                     "to lie in one")
 
 
 def noise_on(device: torch.device, seed: int) -> torch.Generator:

@@ -8,7 +8,8 @@ from collections.abc import Iterator
 import torch
 from torch import Tensor
 
-from labkit.filtering.linear import as_batch, as_floats, gaussian_filter, like, runs_kernel
+from labkit.filtering.arrays import as_batch, as_floats, like, runs_kernel
+from labkit.filtering.linear import gaussian_filter
 from labkit.kernels import run
 from labkit.validation import (describe, validate_choice, validate_image, validate_integer, validate_number,
                                validate_same_size)

@@ -6,7 +6,8 @@ import torch
 from torch import Tensor
 
 from labkit.filtering.bilateral import validate_guide
-from labkit.filtering.linear import as_batch, box_mean, like, runs_kernel
+from labkit.filtering.arrays import as_batch, like, runs_kernel
+from labkit.filtering.linear import box_mean
 from labkit.kernels import run
 from labkit.validation import validate_choice, validate_image, validate_integer, validate_number
 

@@ -10,8 +10,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from labkit.filtering.arrays import as_batch, as_floats, like, runs_kernel
 from labkit.images import pad
-from labkit.kernels import available, run
+from labkit.kernels import run
 from labkit.validation import BORDERS, validate_choice, validate_image, validate_integer, validate_number
 
 
@@ -300,29 +301,6 @@ def _by_rank(name: str, image: Tensor, radius: int) -> Tensor:
     values = as_floats(image.detach()).cpu().numpy()
     window = (1,) * (image.ndim - 2) + (2 * radius + 1,) * 2
     return like(torch.from_numpy(getattr(ndimage, name)(values, size=window, mode="mirror")), image)
-
-
-# --- what the filters of this folder share --------------------------------------------------------------------------
-
-def runs_kernel(*tensors: Tensor) -> bool:
-    """Whether a compiled kernel can serve: it is there, on its devices, and where no gradient is asked for."""
-    wants_gradient = torch.is_grad_enabled() and any(t.requires_grad for t in tensors)
-    return available() and not wants_gradient and tensors[0].device.type in ("cpu", "cuda")
-
-
-def as_floats(image: Tensor) -> Tensor:
-    """The image in a dtype that is computed in: itself, or float32 for half precision."""
-    return image if image.dtype in (torch.float32, torch.float64) else image.float()
-
-
-def as_batch(image: Tensor) -> Tensor:
-    """The image as kernels read it: (N, C, H, W), contiguous, float32 or float64. It may share memory."""
-    return as_floats(image.detach()).reshape(-1, *image.shape[-3:]).contiguous()
-
-
-def like(result: Tensor, image: Tensor) -> Tensor:
-    """The result in the shape, dtype and on the device of the image."""
-    return result.reshape(image.shape).to(image)
 
 
 def _continued(size: int, weights: Tensor, border: str) -> tuple[Tensor, Tensor]:

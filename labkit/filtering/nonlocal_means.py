@@ -7,7 +7,7 @@ import torch.nn.functional as F
 from torch import Tensor
 from torch.utils.checkpoint import checkpoint
 
-from labkit.filtering.linear import as_batch, as_floats, like, runs_kernel
+from labkit.filtering.arrays import as_batch, as_floats, like, runs_kernel
 from labkit.images import pad
 from labkit.kernels import run
 from labkit.validation import validate_choice, validate_image, validate_integer, validate_number

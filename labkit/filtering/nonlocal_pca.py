@@ -7,7 +7,7 @@ import math
 import torch
 from torch import Tensor
 
-from labkit.filtering.linear import as_floats, like
+from labkit.filtering.arrays import as_floats, like
 from labkit.patches import add_patches, aggregate_patches, extract_patches
 from labkit.validation import describe, validate_image, validate_integer, validate_number
 

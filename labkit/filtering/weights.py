@@ -10,7 +10,8 @@ from torch import Tensor
 
 from labkit.filtering.bilateral import rolling_guidance_filter, validate_guide
 from labkit.filtering.guided import guided_filter
-from labkit.filtering.linear import as_floats, box_filter, gaussian_filter
+from labkit.filtering.arrays import as_floats
+from labkit.filtering.linear import box_filter, gaussian_filter
 from labkit.filtering.nonlocal_means import validate_parameters
 from labkit.images import pad
 from labkit.validation import BORDERS, validate_choice, validate_image, validate_integer, validate_number

@@ -20,6 +20,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from labkit.filtering.arrays import as_floats
 from labkit.patchmatch.fields import channels_last, likelihood, touched, upper_quartile
 from labkit.patchmatch.iterate import searched
 from labkit.patchmatch.matching import METRICS, Matching, describe_completion, random_field, video_channels
@@ -112,7 +113,7 @@ def _filled(video: Tensor, hole: Tensor, depth: int, side: int, levels: int | No
     hole = hole.to(video.device)
     if not hole.any():
         return video.clone()
-    working = (video if video.dtype == torch.float64 else video.float()).detach()
+    working = as_floats(video.detach())
     patch = (depth, side, side)
     scales = _scales(torch.where(hole[:, None], 0, working), hole, patch, levels)
     field = coarse = None

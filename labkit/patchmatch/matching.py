@@ -9,6 +9,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from labkit.filtering.arrays import as_floats
 from labkit.images import to_grey, to_lab
 from labkit.patchmatch.fields import channels_last, draw, touched, validate_patches, whole_patches
 from labkit.patchmatch.sheets import filled, transformed, turned, validate_transforms
@@ -102,7 +103,7 @@ def metric_channels(image: Tensor, metric: str, mask: Tensor | None = None) -> T
 
     No derivative looks at another pixel where `mask` (1, H, W) is `True`.
     """
-    working = (image if image.dtype in (torch.float32, torch.float64) else image.float()).detach()
+    working = as_floats(image.detach())
     if metric == "lab":
         return to_lab(working) / 100
     if metric == "gradient":

@@ -5,6 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from labkit.filtering.arrays import as_floats
 from labkit.kernels import available, run
 from labkit.patchmatch.fields import as_kernel_field, channels_last, validate_field
 from labkit.patchmatch.sheets import TRANSFORMS, to_sheets, transformed
@@ -60,7 +61,7 @@ def reconstruct(nnf: Tensor, exemplar: Tensor, *, patch_size: int, weights: Tens
             raise ValueError(f"transform is {describe(transform)}; expected whole numbers {shape_of_one} from 0 to "
                              f"{len(TRANSFORMS) - 1}")
     validate_choice(method, name="method", choices=("kernel", "reference"))
-    working = exemplar if exemplar.dtype in (torch.float32, torch.float64) else exemplar.float()
+    working = as_floats(exemplar)
     field_of_sheets = as_kernel_field(whole)
     sheets = working[None]
     if transform is not None:

@@ -16,8 +16,7 @@ import hashlib
 import json
 import os
 import statistics
-import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from contextlib import contextmanager
 from itertools import pairwise
@@ -34,6 +33,7 @@ from labkit.diffusion_inpainting import (PatchDenoiser, brush_mask, energy_estim
 from labkit.diffusion_inpainting.energy import WATTS
 from labkit.figures import Figure
 from labkit.operators import gradient
+from labkit.results.timing import timed
 
 Fill = tuple[Tensor, float]             # pictures (N, C, H, W), and the seconds for one of them
 Scores = dict[str, dict[str, list[float]]]      # of each texture, of each method: as many as MEASURES, then seconds
@@ -126,42 +126,31 @@ def _fills(image: Tensor, mask: Tensor, settings: Mapping, methods: tuple[str, .
 
     if PATCHES in methods:
         patchmatch.inpaint(image, mask, seed=SEED)      # pays for compiling
-        filled, taken = _timed(lambda: patchmatch.inpaint(image, mask, seed=SEED))
+        filled, taken = timed(lambda: patchmatch.inpaint(image, mask, seed=SEED))
         yield PATCHES, (_middle(filled)[None], taken)
     if REGRESSION in methods:
-        filled, taken = _timed(lambda: regress(image, mask, **training))
+        filled, taken = timed(lambda: regress(image, mask, **training))
         yield REGRESSION, (_middle(filled)[None], taken)
     if ONE in methods:
-        model, learning = _timed(lambda: train_inpainter(image, mask, **training))
-        samples, taken = _timed(lambda: inpaint(model=model, **drawn))
+        model, learning = timed(lambda: train_inpainter(image, mask, **training))
+        samples, taken = timed(lambda: inpaint(model=model, **drawn))
         yield ONE, (samples, learning + taken / number)
         yield AVERAGE, (samples.mean(dim=0, keepdim=True), learning + taken)
     if DENOISER in methods:
-        samples, taken = _timed(lambda: inpaint(model=PatchDenoiser(image, mask), sampler="ddim", eta=1.0,
-                                                **drawn | {"sampling_steps": min(100, sampling_steps)}))
+        samples, taken = timed(lambda: inpaint(model=PatchDenoiser(image, mask), sampler="ddim", eta=1.0,
+                                               **drawn | {"sampling_steps": min(100, sampling_steps)}))
         yield DENOISER, (samples, taken / number)
         yield DENOISERS, (samples.mean(dim=0, keepdim=True), taken)
     if REPAINT in methods:
         number //= 2        # ten times as many steps as the others'
-        model, learning = _timed(lambda: train_unconditional(image, mask, **training))
-        samples, taken = _timed(lambda: inpaint_by_resampling(
+        model, learning = timed(lambda: train_unconditional(image, mask, **training))
+        samples, taken = timed(lambda: inpaint_by_resampling(
             model=model, **region, samples=number, sampling_steps=min(100, sampling_steps)))
         yield REPAINT, (samples, learning + taken / number)
     if INTERVALS in methods:
-        models, learning = _timed(lambda: train_intervals(image, mask, **training))
-        samples, taken = _timed(lambda: inpaint(model=models, **drawn))
+        models, learning = timed(lambda: train_intervals(image, mask, **training))
+        samples, taken = timed(lambda: inpaint(model=models, **drawn))
         yield INTERVALS, (samples, learning + taken / len(samples))
-
-
-def _timed(work: Callable[[], object]) -> tuple:
-    """A result and its seconds: on the CPU those of the processor, whatever else the machine does meanwhile."""
-    on_gpu = runtime.device().type == "cuda"
-    clock = time.perf_counter if on_gpu else time.process_time
-    start = clock()
-    result = work()
-    if on_gpu:
-        torch.cuda.synchronize()
-    return result, clock() - start
 
 
 # --- scores -------------------------------------------------------------------------------------------------------------

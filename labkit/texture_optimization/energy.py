@@ -18,6 +18,7 @@ from dataclasses import replace
 import torch
 from torch import Tensor
 
+from labkit.filtering.arrays import as_floats
 from labkit.images import resize
 from labkit.patches import extract_patches, patch_positions, squared_distances
 from labkit.patchmatch.iterate import searched
@@ -84,7 +85,7 @@ def optimize_texture(exemplar: Tensor, *, size: tuple[int, int] | None = None, p
         validate_choice(assignment, name="assignment", choices=("lsap",))
     if r == 1 and fidelity is not None:
         raise ValueError("r is 1 and fidelity was given; expected r = 2 or 0.8 with it: a median has no such mean")
-    working = (exemplar if exemplar.dtype == torch.float64 else exemplar.float()).detach()
+    working = as_floats(exemplar.detach())
     target, alpha = _given(fidelity, "fidelity", working, size, whole=False)
     frame, width = _given(border, "border", working, size, whole=True)
     levels = most_levels(size, exemplar, patch_size=min(patch_sizes), levels=levels)

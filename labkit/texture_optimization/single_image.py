@@ -11,8 +11,8 @@ from dataclasses import replace
 import torch
 from torch import Tensor
 
+from labkit.filtering.arrays import as_floats
 from labkit.images import resize
-from labkit.metrics import semi_dual_ascent
 from labkit.patches import extract_patches, squared_distances
 from labkit.patchmatch.fields import as_kernel_field, channels_last, likelihood, upper_quartile
 from labkit.patchmatch.iterate import searched
@@ -21,6 +21,7 @@ from labkit.patchmatch.scales import carried_over
 from labkit.pyramids import gaussian_pyramid, level_sizes, upsample
 from labkit.runtime import seed_of
 from labkit.texture_optimization.synthesis import Synthesis, most_levels, noise, validate_exemplar, voted
+from labkit.transport import semi_dual_ascent
 from labkit.validation import describe, validate_image, validate_integer, validate_number, validate_size
 
 METRIC = "gradient"         # colour, and the absolute derivatives of the intensity with α = 5
@@ -188,7 +189,7 @@ class _Run:
             validate_integer(value, name=name, minimum=1)
         validate_integer(seed, name="seed", minimum=0)
         levels = most_levels(size, image, patch_size=patch_size, levels=levels, ratio=ratio)
-        working = (image if image.dtype == torch.float64 else image.float()).detach()
+        working = as_floats(image.detach())
         self.pyramid, self.sizes = gaussian_pyramid(working, levels=levels, ratio=ratio), level_sizes(size, levels=levels, ratio=ratio)
         self.dtype, self.patch_size, self.iterations, self.seed, self.trace = image.dtype, patch_size, iterations, seed, trace
         self.energy, self.frames, self.distance = [], [], None

@@ -10,7 +10,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from labkit.metrics import semi_dual_ascent
+from labkit.filtering.arrays import as_floats
 from labkit.patches import extract_patches, patch_positions, squared_distances
 from labkit.patchmatch.fields import as_kernel_field
 from labkit.patchmatch.scales import carried_over
@@ -18,6 +18,7 @@ from labkit.pyramids import gaussian_pyramid, level_sizes
 from labkit.runtime import generator, seed_of
 from labkit.texture_optimization.gaussian import spot_noise
 from labkit.texture_optimization.synthesis import Synthesis, most_levels, validate_exemplar, voted
+from labkit.transport import semi_dual_ascent
 from labkit.validation import validate_integer, validate_size
 
 BLOCK = 2 ** 22     # distances held at once when all patches are moved
@@ -68,7 +69,7 @@ def transport_texture(exemplar: Tensor, *, size: tuple[int, int] | None = None, 
         validate_integer(value, name=name, minimum=1)
     validate_integer(seed, name="seed", minimum=0)
     levels = most_levels(size, exemplar, patch_size=patch_size, levels=levels)
-    working = (exemplar if exemplar.dtype == torch.float64 else exemplar.float()).detach()
+    working = as_floats(exemplar.detach())
     pyramid, sizes = gaussian_pyramid(working, levels=levels), level_sizes(size, levels=levels)
     picture, found, energy, frames = spot_noise(pyramid[-1], size=sizes[-1], seed=seed_of(seed, levels)), None, [], []
     for level in range(levels - 1, -1, -1):
