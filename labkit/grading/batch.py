@@ -19,6 +19,7 @@ import shutil
 import threading
 import time
 from collections.abc import Iterator, Sequence
+from concurrent.futures import as_completed
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -160,8 +161,6 @@ def _work_through(todo: Sequence[Job], *, jobs: int | None, scheduler: str | Non
 
 def _on_this_machine(todo: Sequence[Job], count: int) -> Iterator[None]:
     """Mark jobs in processes of their own, `count` at a time; ends early when one of these processes dies."""
-    from concurrent.futures import as_completed
-
     from joblib.externals.loky import get_reusable_executor
     from joblib.externals.loky.process_executor import TerminatedWorkerError
 

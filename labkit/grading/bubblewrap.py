@@ -12,6 +12,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+from labkit import images
 from labkit.grading.withhold import PACKAGE
 
 
@@ -45,8 +46,6 @@ def arguments(course: Path, room: int, call_filter: int | None) -> list[str]:
     room : bytes that /tmp may hold.
     call_filter : a descriptor from `open_filter`.
     """
-    from labkit import images
-
     command = ["bwrap", "--unshare-all", "--unshare-user", "--uid", "65534", "--gid", "65534", "--hostname", "labkit",
                "--new-session", "--die-with-parent", "--as-pid-1"]
     if "--disable-userns" in _options():      # since 0.8; older ones leave the making of user namespaces open

@@ -47,6 +47,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+from labkit import images
 from labkit.checks.answers import Problem, Reply, Request
 from labkit.grading import folders, processes, wire
 from labkit.grading.bubblewrap import arguments, bubblewrap_trouble, open_filter
@@ -556,8 +557,6 @@ class _Worker:
 def _environment(course: Path, temporary: Path, bubblewrap: bool) -> dict[str, str]:
     """What the code finds in its environment: nothing of ours. One thread each, because workers run side by side; but
     several for numba's parallel loops, and its simulator for CUDA, since no GPU is in reach."""
-    from labkit import images
-
     one = {f"{library}_NUM_THREADS": "1" for library in ("OMP", "MKL", "OPENBLAS", "VECLIB")}
     return {"PATH": "/usr/bin:/bin", "HOME": str(temporary), "TMPDIR": str(temporary), "LANG": "C.UTF-8",
             "USER": "student", "LOGNAME": "student", "PYTHONPATH": str(course), "PYTHONDONTWRITEBYTECODE": "1",

@@ -12,6 +12,7 @@ from pathlib import Path
 
 from torch import Tensor
 
+from labkit.images import to_pixels
 from labkit.textures.clips import CLIPS
 from labkit.textures.drawings import DRAWINGS, drawing
 from labkit.textures.still_life import flash_pair
@@ -34,8 +35,6 @@ def pictures() -> Iterator[tuple[str, Tensor]]:
 def write(folder: Path) -> list[Path]:
     """Write all pictures below `folder`; a clip becomes an animated PNG of twelve frames per second."""
     from PIL import Image
-
-    from labkit.images import to_pixels
 
     paths = []
     for name, picture in pictures():

@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 from torch import Tensor
 
+from labkit.images import add_gaussian_noise, add_poisson_noise
 from labkit.textures.drawings import _spline
 from labkit.textures.ground import _develop, _fractal, _mix, _noise, _plane, _random, _rgb, _step, _turn
 
@@ -165,8 +166,6 @@ def flash_pair(size: tuple[int, int] = (256, 320), *, seed: int = 0) -> tuple[Te
     ----------
     Eisemann, Durand, "Flash Photography Enhancement via Intrinsic Relighting", SIGGRAPH 2004, for the use of the pair.
     """
-    from labkit.images import add_gaussian_noise, add_poisson_noise
-
     samples = 2
     y, x, fresh = _plane(size, seed, margin=0, samples=samples)
     forward = _unit(np.array([0.0, 0.4, 1.08]) - _EYE)
