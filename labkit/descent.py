@@ -21,6 +21,11 @@ from labkit.validation import describe, validate_choice, validate_image, validat
 
 __all__ = ["METHODS", "Descent", "Loss", "minimize"]
 
+
+def __dir__() -> list[str]:
+    return __all__
+
+
 METHODS = ("lbfgs", "adam", "gradient")
 Loss = Callable[[Tensor], "Tensor | Mapping[str, Any]"]
 

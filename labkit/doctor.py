@@ -17,6 +17,9 @@ from pathlib import Path
 
 from labkit import __version__
 
+__all__ = ["BROWSERS", "EXTRAS", "INDENT", "MARKS", "PIP", "VERSIONED", "Finding", "findings", "machine", "report",
+           "versions"]
+
 OK, MISSING, BROKEN = "ok", "missing", "broken"
 INDENT = " " * 14
 MARKS = {OK: "✔", MISSING: "○", BROKEN: "✘"}

@@ -15,6 +15,12 @@ from labkit.pyramids import coarse_size, downsample
 from labkit.runtime import generator
 from labkit.validation import validate_image, validate_integer
 
+__all__ = ["random_features"]
+
+
+def __dir__() -> list[str]:
+    return __all__
+
 
 def random_features(image: Tensor, *, levels: int = 3, filters: int = 32, patch_size: int = 7, seed: int = 0) -> list[Tensor]:
     """Responses of random filters, rectified, on a pyramid of the image.

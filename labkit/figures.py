@@ -21,6 +21,13 @@ from labkit.validation import describe, validate_image, validate_integer, valida
 if TYPE_CHECKING:
     import matplotlib.figure
 
+__all__ = ["Figure", "chart", "color_wheel", "color_wheel_key", "colorize", "difference", "figure_html", "show",
+           "table"]
+
+
+def __dir__() -> list[str]:
+    return __all__
+
 
 class Figure:
     """Something to look at: `html` for a page, `text` for a terminal. The last line of a cell shows it."""
@@ -93,19 +100,19 @@ def chart(figure: matplotlib.figure.Figure, *, alt: str, caption: str = "") -> F
 
 def table(rows: Sequence[Sequence[object]], *, header: Sequence[str], caption: str = "") -> Figure:
     """Show a table; numbers are aligned to the right, the first column names its row."""
-    rows = [[f"{cell:.2f}" if isinstance(cell, float) else str(cell) for cell in row] for row in rows]
-    for number, row in enumerate(rows):
+    cells = [[f"{cell:.2f}" if isinstance(cell, float) else str(cell) for cell in row] for row in rows]
+    for number, row in enumerate(cells):
         if len(row) != len(header):
             raise ValueError(f"rows[{number}] has {len(row)} cells; expected {len(header)}, as the header has")
     head = "".join(f'<th scope="col" style="text-align:{"left" if k == 0 else "right"}">{html.escape(h)}</th>'
                    for k, h in enumerate(header))
     body = "".join('<tr><th scope="row" style="text-align:left;font-weight:normal">' + html.escape(row[0]) + "</th>"
                    + "".join(f'<td style="text-align:right">{html.escape(cell)}</td>' for cell in row[1:]) + "</tr>"
-                   for row in rows)
+                   for row in cells)
     markup = f"<table>{f'<caption>{html.escape(caption)}</caption>' if caption else ''}<tr>{head}</tr>{body}</table>"
-    widths = [max(len(row[k]) for row in [list(header), *rows]) for k in range(len(header))]
+    widths = [max(len(row[k]) for row in [list(header), *cells]) for k in range(len(header))]
     lines = ["  ".join(cell.ljust(w) if k == 0 else cell.rjust(w) for k, (cell, w) in enumerate(zip(row, widths)))
-             for row in [list(header), *rows]]
+             for row in [list(header), *cells]]
     return Figure(markup, "\n".join([caption, *lines] if caption else lines))
 
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 import io
 import os
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -16,13 +17,23 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from labkit import runtime
-from labkit.validation import describe, validate_choice, validate_image, validate_integer, validate_number, validate_size
+from labkit.validation import (describe, size_of, validate_choice, validate_image, validate_integer, validate_number,
+                               validate_size)
+
+__all__ = ["add_gaussian_noise", "add_poisson_noise", "add_salt_and_pepper_noise", "crop", "data_folder", "from_array",
+           "from_lab", "from_ycbcr", "load", "load_clip", "match_colors", "names", "pad", "resize", "save", "tile",
+           "to_array", "to_bytes", "to_grey", "to_lab", "to_pixels", "to_ycbcr"]
+
+
+def __dir__() -> list[str]:
+    return __all__
+
 
 # scikit-image's photographs that lie inside its installed package: name -> file
 _PHOTOGRAPHS = {name: f"{name}.png" for name in ("astronaut", "brick", "camera", "chelsea", "coffee", "grass", "gravel",
                                                  "motorcycle_left", "motorcycle_right")}
 _PHOTOGRAPHS |= {"immunohistochemistry": "ihc.png", "rocket": "rocket.jpg"}
-_PAD_MODES = {"reflect": "reflect", "replicate": "edge", "periodic": "wrap", "zero": "constant"}
+_PAD_MODES: dict[str, Any] = {"reflect": "reflect", "replicate": "edge", "periodic": "wrap", "zero": "constant"}
 
 
 # --- loading and saving ---------------------------------------------------------------------------------------------
@@ -225,7 +236,8 @@ def resize(image: Tensor, *, size: tuple[int, int] | None = None, scale: float |
         raise ValueError(f"size is {size} and scale is {scale}; expected exactly one of the two")
     if scale is not None:
         validate_number(scale, name="scale", above=0)
-        size = tuple(max(1, round(side * scale)) for side in image.shape[-2:])
+        height, width = size_of(image)
+        size = max(1, round(height * scale)), max(1, round(width * scale))
     size = validate_size(size)
     batch = image if image.ndim == 4 else image[None]
     working = batch if batch.dtype == torch.float64 else batch.float()

@@ -18,8 +18,16 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from labkit.images import pad
-from labkit.validation import (describe, validate_choice, validate_image, validate_integer, validate_mask,
+from labkit.validation import (describe, size_of, validate_choice, validate_image, validate_integer, validate_mask,
                                validate_number)
+
+__all__ = ["Blur", "Downsample", "Identity", "LinearOperator", "Mask", "disk_kernel", "divergence", "gaussian_kernel",
+           "gradient", "motion_kernel"]
+
+
+def __dir__() -> list[str]:
+    return __all__
+
 
 _BORDERS = ("periodic", "reflect", "replicate", "zero")
 
@@ -62,15 +70,15 @@ class LinearOperator(ABC):
     def _apply(self, image: Tensor) -> Tensor:
         """A x, for an image that is valid and in float32 or float64."""
 
-    def _adjoint(self, observation: Tensor) -> Tensor:
+    def _adjoint(self, observation: Tensor, /) -> Tensor:
         start = observation.new_zeros(*observation.shape[:-2], *self._input_size(observation))
         return torch.func.vjp(self._apply, start)[1](observation)[0]
 
-    def _pseudo_inverse(self, observation: Tensor) -> Tensor:
+    def _pseudo_inverse(self, observation: Tensor, /) -> Tensor:
         raise NotImplementedError(f"no closed form of the pseudo-inverse of {self!r} is known")
 
     def _input_size(self, observation: Tensor) -> tuple[int, int]:
-        return tuple(observation.shape[-2:])
+        return size_of(observation)
 
 
 class Identity(LinearOperator):

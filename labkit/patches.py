@@ -12,7 +12,13 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from labkit.validation import describe, validate_image, validate_integer
+from labkit.validation import describe, size_of, validate_image, validate_integer
+
+__all__ = ["add_patches", "aggregate_patches", "extract_patches", "patch_positions", "squared_distances"]
+
+
+def __dir__() -> list[str]:
+    return __all__
 
 
 def patch_positions(height: int, width: int, *, patch_size: int, stride: int = 1, cover: bool = False) -> Tensor:
@@ -45,7 +51,7 @@ def extract_patches(image: Tensor, *, patch_size: int, stride: int = 1, cover: b
     ValueError : the patch does not fit in the image, or `cover` with a stride that skips pixels between patches.
     """
     validate_image(image)
-    rows, columns = _grid(*image.shape[-2:], patch_size, stride, cover)
+    rows, columns = _grid(*size_of(image), patch_size, stride, cover)
     regular = rows[-1] % stride == 0 and columns[-1] % stride == 0
     step = stride if regular else 1
     windows = image.unfold(-2, patch_size, step).unfold(-2, patch_size, step)  # (..., C, rows, columns, n, n), a view
@@ -76,15 +82,15 @@ def add_patches(patches: Tensor, *, height: int, width: int, patch_size: int, st
     _validate_patches(patches, number=len(rows) * len(columns), patch_size=patch_size)
     working = patches if patches.dtype == torch.float64 else patches.float()
     blocks = working.reshape(*patches.shape[:-2], len(rows), len(columns), -1, patch_size, patch_size)
-    rows, columns = torch.tensor(rows, device=working.device), torch.tensor(columns, device=working.device)
+    first_rows, first_columns = (torch.tensor(starts, device=working.device) for starts in (rows, columns))
     # Along columns, then along rows: 2n additions of whole arrays where every pixel at once would need n². Inside
     # one addition all targets differ, so the order of the sum, and the result, do not depend on threads or device.
     strips = working.new_zeros(*blocks.shape[:-4], width, *blocks.shape[-3:-1])      # (..., rows, W, C, n)
     for offset in range(patch_size):
-        strips.index_add_(-3, columns + offset, blocks[..., offset])
+        strips.index_add_(-3, first_columns + offset, blocks[..., offset])
     image = working.new_zeros(*strips.shape[:-4], height, *strips.shape[-3:-1])      # (..., H, W, C)
     for offset in range(patch_size):
-        image.index_add_(-3, rows + offset, strips[..., offset])
+        image.index_add_(-3, first_rows + offset, strips[..., offset])
     return image.movedim(-1, -3).contiguous().to(patches.dtype)
 
 
@@ -114,8 +120,7 @@ def aggregate_patches(patches: Tensor, *, height: int, width: int, patch_size: i
     ----------
     Lecture part I, "patch aggregation"; thesis, eq. III.4 with its normalisation.
     """
-    grid = {"height": height, "width": width, "patch_size": patch_size, "stride": stride, "cover": cover}
-    rows, columns = _grid(**grid)
+    rows, columns = _grid(height, width, patch_size, stride, cover)
     _validate_patches(patches, number=len(rows) * len(columns), patch_size=patch_size)
     working = patches if patches.dtype == torch.float64 else patches.float()
     if weights is None:
@@ -125,7 +130,8 @@ def aggregate_patches(patches: Tensor, *, height: int, width: int, patch_size: i
         working = working * weights
     if weights.shape[-1] == 1:      # the same for all channels: one will do
         weights = weights.expand(*weights.shape[:-1], patch_size ** 2)
-    total, weight = add_patches(working, **grid), add_patches(weights, **grid)
+    total, weight = (add_patches(values, height=height, width=width, patch_size=patch_size, stride=stride, cover=cover)
+                     for values in (working, weights))
     missing = int((weight <= 0).sum())
     if missing:
         raise ValueError(f"{missing} pixel values of the {height}×{width} image belong to no patch of positive weight; "

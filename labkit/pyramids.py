@@ -17,7 +17,13 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from labkit.images import pad
-from labkit.validation import validate_image, validate_integer, validate_number, validate_size
+from labkit.validation import size_of, validate_image, validate_integer, validate_number, validate_size
+
+__all__ = ["coarse_size", "collapse", "downsample", "gaussian_pyramid", "laplacian_pyramid", "level_sizes", "upsample"]
+
+
+def __dir__() -> list[str]:
+    return __all__
 
 
 def downsample(image: Tensor, *, ratio: float = 2.0) -> Tensor:
@@ -56,8 +62,9 @@ def upsample(image: Tensor, *, ratio: float | None = None, size: tuple[int, int]
         raise ValueError(f"ratio is {ratio} and size is {size}; expected exactly one of the two")
     if ratio is not None:
         validate_number(ratio, name="ratio", minimum=1)
-        size = tuple(math.floor(side * ratio + 0.5) for side in image.shape[-2:])
-    size = validate_size(size, minimum=tuple(image.shape[-2:]))
+        height, width = size_of(image)
+        size = math.floor(height * ratio + 0.5), math.floor(width * ratio + 0.5)
+    size = validate_size(size, minimum=size_of(image))
     working = image if image.dtype == torch.float64 else image.float()
     return _interpolate(working, size=size).to(image.dtype)
 
@@ -69,7 +76,7 @@ def coarse_size(height: int, width: int, *, ratio: float) -> tuple[int, int]:
 
 def level_sizes(size: tuple[int, int], *, levels: int, ratio: float = 2.0) -> list[tuple[int, int]]:
     """Sizes (height, width) of the pictures of a pyramid, fine to coarse."""
-    sizes = [tuple(size)]
+    sizes = [validate_size(size)]
     for _ in range(levels - 1):
         sizes.append(coarse_size(*sizes[-1], ratio=ratio))
     return sizes
@@ -97,7 +104,7 @@ def gaussian_pyramid(image: Tensor, *, levels: int, ratio: float = 2.0) -> list[
     validate_number(ratio, name="ratio", above=1)
     pyramid = [image.clone()]
     for _ in range(levels - 1):
-        size = tuple(pyramid[-1].shape[-2:])
+        size = size_of(pyramid[-1])
         if coarse_size(*size, ratio=ratio) == size:
             raise ValueError(f"levels is {levels}; expected at most {len(pyramid)} for an image of "
                              f"{image.shape[-2]}×{image.shape[-1]} pixels and ratio {ratio:.3g}: level "
@@ -112,7 +119,7 @@ def laplacian_pyramid(image: Tensor, *, levels: int, ratio: float = 2.0) -> list
     Parameters and errors are those of `gaussian_pyramid`. `collapse` puts the image together again.
     """
     pyramid = gaussian_pyramid(image, levels=levels, ratio=ratio)
-    details = [fine - upsample(coarse, size=tuple(fine.shape[-2:])) for fine, coarse in zip(pyramid, pyramid[1:])]
+    details = [fine - upsample(coarse, size=size_of(fine)) for fine, coarse in zip(pyramid, pyramid[1:])]
     return [*details, pyramid[-1]]
 
 

@@ -17,6 +17,14 @@ from torch import Tensor
 from labkit.operators import Blur, Identity, LinearOperator, divergence, gradient
 from labkit.validation import describe, validate_image, validate_integer, validate_mask, validate_number
 
+__all__ = ["inpaint_total_variation", "restore_total_variation", "smoothed_total_variation",
+           "smoothed_total_variation_gradient", "tychonov", "wiener"]
+
+
+def __dir__() -> list[str]:
+    return __all__
+
+
 Callback = Callable[[int, Tensor, float], None]
 
 

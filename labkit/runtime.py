@@ -10,6 +10,14 @@ import torch
 
 from labkit.validation import validate_choice, validate_integer
 
+__all__ = ["PROFILES", "choose", "device", "generator", "hashed", "profile", "progress", "seed_of", "summary",
+           "threads"]
+
+
+def __dir__() -> list[str]:
+    return __all__
+
+
 PROFILES = ("quick", "laptop", "gpu")
 Item = TypeVar("Item")
 _MASK = 2 ** 64 - 1

@@ -27,6 +27,11 @@ from labkit.validation import describe, validate_integer, validate_number
 
 __all__ = ["LOOK", "Loop", "Loss", "Training", "cosine_decay", "read", "write_atomically"]
 
+
+def __dir__() -> list[str]:
+    return __all__
+
+
 LOOK = 25   # steps between two looks at the losses, for which a GPU must be waited for
 
 Loss = Callable[[Any, torch.Generator], "Tensor | Mapping[str, Any]"]

@@ -11,6 +11,9 @@ from numbers import Integral, Real
 import torch
 from torch import Tensor
 
+__all__ = ["BORDERS", "describe", "size_of", "validate_choice", "validate_image", "validate_integer", "validate_mask",
+           "validate_number", "validate_patch_size", "validate_same_size", "validate_size"]
+
 BORDERS = ("reflect", "replicate", "periodic", "zero", "normalized")
 
 
@@ -22,6 +25,12 @@ def describe(value: object) -> str:
         return f"a {type(value).__module__.split('.')[0]} array of shape {tuple(value.shape)} and dtype {value.dtype}"
     text = repr(value)
     return f"{type(value).__name__} {text if len(text) <= 60 else text[:57] + '...'}"
+
+
+def size_of(image: Tensor) -> tuple[int, int]:
+    """Height and width of an image, a batch or a mask, in pixels."""
+    height, width = image.shape[-2:]
+    return height, width
 
 
 def validate_image(image: Tensor, *, name: str = "image", channels: tuple[int, ...] | None = None,
@@ -78,13 +87,13 @@ def validate_size(size: tuple[int, int] | None, *, name: str = "size", minimum: 
                   default: tuple[int, int] | None = None) -> tuple[int, int]:
     """Refuse anything but (height, width), each at least `minimum`; returned as a tuple, the default for `None`."""
     if size is None and default is not None:
-        return tuple(default)
+        return default[0], default[1]
     if not isinstance(size, (tuple, list)) or len(size) != 2:
         raise ValueError(f"{name} is {describe(size)}; expected (height, width)")
     minima = minimum if isinstance(minimum, tuple) else (minimum, minimum)
     for side, least, axis in zip(size, minima, ("height", "width")):
         validate_integer(side, name=axis if name == "size" else f"the {axis} of {name}", minimum=least)
-    return tuple(size)
+    return size[0], size[1]
 
 
 def validate_patch_size(patch_size: int, image: Tensor, *, name: str = "image") -> None:

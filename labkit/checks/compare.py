@@ -47,7 +47,7 @@ def difference(obtained: Any, expected: Any, tolerance: float) -> Difference | N
         return _tensor_difference(obtained, expected, tolerance)
     if obtained is None and expected is not None:
         return Difference("returns_nothing", "it returned nothing (None): is the last line a `return`?")
-    number = obtained
+    number: Any = obtained
     if isinstance(expected, (bool, str)) or expected is None:
         same = type(obtained) is type(expected) and obtained == expected
     else:

@@ -148,8 +148,7 @@ class Exercise:
     def _gives(self, variant: Any, record: _Record) -> bool:
         reply = self.perform(variant, record.request)
         if reply.problem or record.reply.problem:
-            both = reply.problem and record.reply.problem
-            return bool(both) and reply.problem.kind == record.reply.problem.kind
+            return bool(reply.problem and record.reply.problem and reply.problem.kind == record.reply.problem.kind)
         # float32 sums of unnormalised values differ more than the values of pictures do
         slack = 10 * record.tolerance * max(1.0, largest(record.reply.value))
         return difference(record.reply.value, reply.value, slack) is None

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 from torch import Tensor
 
@@ -19,6 +20,10 @@ from labkit.textures.still_life import flash_pair
 from labkit.textures.surfaces import TEXTURES, texture
 
 __all__ = ["CLIPS", "DRAWINGS", "TEXTURES", "drawing", "flash_pair", "pictures", "texture", "write"]
+
+
+def __dir__() -> list[str]:
+    return __all__
 
 
 def pictures() -> Iterator[tuple[str, Tensor]]:
@@ -40,7 +45,7 @@ def write(folder: Path) -> list[Path]:
     for name, picture in pictures():
         frames = picture if picture.ndim == 4 else picture[None]
         first, *rest = (Image.fromarray(to_pixels(frame)) for frame in frames)
-        animation = {"save_all": True, "append_images": rest, "duration": 83} if rest else {}
+        animation: dict[str, Any] = {"save_all": True, "append_images": rest, "duration": 83} if rest else {}
         paths.append(folder / name)
         paths[-1].parent.mkdir(parents=True, exist_ok=True)
         first.save(paths[-1], optimize=True, **animation)

@@ -11,6 +11,8 @@ from torch import Tensor
 from labkit.textures.ground import (_SAMPLES, _box, _develop, _fractal, _mix, _noise, _pick, _plane, _random, _rgb,
                                     _step, _window)
 
+__all__ = ["CLIPS", "fire", "grass", "water"]
+
 
 def water(size: tuple[int, int] = (64, 64), *, frames: int = 24, seed: int = 0) -> Tensor:
     """A tiled pool under moving water: the bottom bends, bright caustic lines wander. Loops; (T, 3, H, W)."""

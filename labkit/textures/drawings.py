@@ -11,6 +11,7 @@ from torch import Tensor
 from labkit.textures.ground import _SAMPLES, _develop, _noise, _plane, _window
 from labkit.validation import validate_choice
 
+__all__ = ["DRAWINGS", "drawing"]
 
 # A stroke is a kind, a width and points "x,y" on a sheet of 100 by 100, y downwards. Kinds: c curve, l straight lines,
 # s closed curve, p polygon, o ellipse (centre, radii), w a row of waves (start; pitch, height), v leaf (base, tip).
@@ -91,9 +92,9 @@ def _leaf(base: np.ndarray, tip: np.ndarray, width: float) -> Iterator[tuple[np.
 
 def _strokes(text: str) -> Iterator[tuple[np.ndarray, float, bool]]:
     """Each stroke of a drawing: its line as (n, 2) points x, y; its width; whether it hides what lies inside it."""
-    for kind, width, *pairs in (stroke.split() for stroke in text.replace("\n", ";").strip(";").split(";")):
-        points, width = np.array([pair.split(",") for pair in pairs], dtype=float), float(width)
-        for points in (points, points * [-1, 1] + [100, 0])[:1 + kind.isupper()]:
+    for kind, pen, *pairs in (stroke.split() for stroke in text.replace("\n", ";").strip(";").split(";")):
+        given, width = np.array([pair.split(",") for pair in pairs], dtype=float), float(pen)
+        for points in (given, given * [-1, 1] + [100, 0])[:1 + kind.isupper()]:     # an upper-case kind has a mirror image
             if kind in "lLpP":
                 ends = np.concatenate((points, points[:1])) if kind in "pP" else points
                 t = np.linspace(0, 1, 16)[:, None]
@@ -108,7 +109,8 @@ def _strokes(text: str) -> Iterator[tuple[np.ndarray, float, bool]]:
                 crests = points[0] + points[1] * np.stack((t, np.abs(np.sin(np.pi * t)) ** 0.8), axis=1)
                 yield np.concatenate((crests, [[130, 120], [-30, 120], crests[0]])), width, True
             else:
-                yield from _leaf(*points, width)
+                base, tip = points
+                yield from _leaf(base, tip, width)
 
 
 DRAWINGS: dict[str, str] = {"boat": _BOAT, "cat": _CAT, "plant": _PLANT}

@@ -15,6 +15,7 @@ from torch import Tensor
 
 from labkit.validation import describe, validate_integer
 
+__all__: list[str] = []
 
 _SAMPLES = 3     # grid points per pixel along each axis
 _MARGIN = 16     # pixels computed around the picture, so that shadows and blurs are right up to its edge
@@ -33,27 +34,27 @@ def _random(*keys: np.ndarray | int, seed: int) -> np.ndarray:
     return (state >> np.uint64(11)) * 2.0 ** -53
 
 
-def _noise(*position: np.ndarray, seed: int, period: tuple[int, ...] | None = None) -> np.ndarray:
+def _noise(*position: np.ndarray | float, seed: int, period: tuple[int, ...] | None = None) -> np.ndarray:
     """Gradient noise in any number of dimensions, about [-1, 1], features of size one, mean zero."""
-    position = np.broadcast_arrays(*position)
-    floor = [np.floor(p).astype(int) for p in position]
-    fraction = [p - f for p, f in zip(position, floor)]
+    points = np.broadcast_arrays(*position)
+    floor = [np.floor(p).astype(int) for p in points]
+    fraction = [p - f for p, f in zip(points, floor)]
     fade = [f * f * f * (f * (6 * f - 15) + 10) for f in fraction]
     lattice = np.meshgrid(*(np.arange(f.min(), f.max() + 2) for f in floor), indexing="ij", sparse=True)
     keys = lattice if period is None else [np.mod(i, n) for i, n in zip(lattice, period)]
-    slopes = [2 * _random(*keys, axis, seed=seed) - 1 for axis in range(len(position))]
-    total = 0.0
-    for corner in product((0, 1), repeat=len(position)):
+    slopes = [2 * _random(*keys, axis, seed=seed) - 1 for axis in range(len(points))]
+    total = np.zeros(())
+    for corner in product((0, 1), repeat=len(points)):
         cell = tuple(f - f.min() + c for f, c in zip(floor, corner))
         weight = np.prod([w if c else 1 - w for w, c in zip(fade, corner)], axis=0)
         total = total + weight * sum(slope[cell] * (f - c) for slope, f, c in zip(slopes, fraction, corner))
     return 1.6 * total
 
 
-def _fractal(*position: np.ndarray, seed: int, octaves: int = 4, gain: float = 0.5,
+def _fractal(*position: np.ndarray | float, seed: int, octaves: int = 4, gain: float = 0.5,
              period: tuple[int, ...] | None = None) -> np.ndarray:
     """Noise plus finer and weaker noise, about [-1, 1]."""
-    total = 0.0
+    total = np.zeros(())
     for octave in range(octaves):
         scale = 2 ** octave
         total = total + gain ** octave * _noise(*(scale * p for p in position), seed=seed + 7919 * octave,
@@ -106,13 +107,15 @@ def _plane(size: tuple[int, int], seed: int, *, frames: int = 1, margin: int = _
     validate_integer(seed, name="seed", minimum=0, maximum=2 ** 48)
     validate_integer(frames, name="frames", minimum=1)
     axes = [(np.arange(-margin * samples, (side + margin) * samples) + 0.5) / samples for side in size]
-    return *np.meshgrid(*axes, indexing="ij"), count(1000 * seed)
+    rows, columns = np.meshgrid(*axes, indexing="ij")
+    return rows, columns, count(1000 * seed)
 
 
 def _window(shape: tuple[int, int], top: float, bottom: float, left: float, right: float) -> tuple[slice, slice]:
     """The part of a grid with margin that covers these rows and columns, given in pixels."""
-    return tuple(slice(*np.clip(np.ceil((np.array(span) + _MARGIN) * _SAMPLES), 0, side).astype(int))
-                 for span, side in zip(((top, bottom), (left, right)), shape))
+    rows, columns = (slice(*np.clip(np.ceil((np.array(span) + _MARGIN) * _SAMPLES), 0, side).astype(int))
+                     for span, side in zip(((top, bottom), (left, right)), shape))
+    return rows, columns
 
 
 def _light(height: np.ndarray, colour: np.ndarray, *, elevation: float, sky: float = 0.35, reach: float = 6,

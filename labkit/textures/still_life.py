@@ -9,6 +9,8 @@ from labkit.images import add_gaussian_noise, add_poisson_noise
 from labkit.textures.drawings import _spline
 from labkit.textures.ground import _develop, _fractal, _mix, _noise, _plane, _random, _rgb, _step, _turn
 
+__all__ = ["flash_pair"]
+
 # x to the right, y away from the camera, z up from the table, about one unit to the decimetre and a half.
 
 _EYE = np.array([0.25, -6.4, 2.6])
@@ -124,7 +126,7 @@ def _expose(view: np.ndarray, seed: int) -> tuple[np.ndarray, np.ndarray]:
             break
     point = _EYE[:, None] + view * t
     corners = np.array([[1, 1, 1], [1, -1, -1], [-1, 1, -1], [-1, -1, 1]])
-    normal = _unit(sum(np.outer(c, _scene(point + 1e-3 * c[:, None]).min(0)) for c in corners))
+    normal = _unit(np.sum([np.outer(c, _scene(point + 1e-3 * c[:, None]).min(0)) for c in corners], axis=0))
     thing = _scene(point).argmin(0)
     colour, gloss = np.zeros((thing.size, 3)), np.zeros(thing.size)
     for k in np.unique(thing):

@@ -11,6 +11,9 @@ from labkit.textures.ground import (_box, _develop, _fractal, _light, _mix, _noi
                                     _scatter, _step, _turn)
 from labkit.validation import validate_choice
 
+__all__ = ["TEXTURES", "cloth", "leaves", "marble", "pebbles", "sand", "scales", "terrazzo", "texture", "tiles", "wall",
+           "wood"]
+
 
 def wall(size: tuple[int, int] = (128, 128), *, seed: int = 0) -> Tensor:
     """A brick wall in running bond: near-regular, with chipped edges, uneven firing and sandy mortar."""
