@@ -6,13 +6,15 @@
         notebook.page.click("…")
 
 A module of such tests imports the fixtures `browser`, `server` and `notebook` (which runs the module's `CELLS`), and
-the mark `needs_browser`.
+the mark `needs_browser`. Each widget has a cell of its own; where the first cell begins with `TOLD`, `told` writes what
+Python knows of a widget to where the test can read it.
 """
 
 from __future__ import annotations
 
 import importlib.util
 import os
+import re
 import secrets
 import shutil
 import socket
@@ -27,6 +29,9 @@ from pathlib import Path
 
 import nbformat
 import pytest
+import torch
+
+from labkit import images
 
 ROOT = Path(__file__).resolve().parent.parent
 FLAGS = ["--no-sandbox", "--disable-gpu", "--disable-dev-shm-usage", "--disable-background-networking",
@@ -46,6 +51,17 @@ def reason_for_no_browser() -> str | None:
         return "no Chromium was found (install the package chromium, or set LABKIT_BROWSER)"
     return None
 
+
+TOLD = """
+import ipywidgets
+
+def told(values, *widgets):
+    label = ipywidgets.Label(str(values()))
+    label.add_class("told")
+    for widget in widgets:
+        widget.observe(lambda change: label.set_trait("value", str(values())))
+    return label
+"""
 
 needs_browser = pytest.mark.skipif(reason_for_no_browser() is not None, reason=str(reason_for_no_browser()))
 
@@ -161,6 +177,37 @@ class OpenNotebook:
         return found
 
 
+def told(cell, which: int = 0) -> str:
+    """What Python knows of the widget in a cell; of several labels, that of number `which`."""
+    return cell.locator(".told").nth(which).text_content()
+
+
+def wait_until_told(cell, text: str | re.Pattern, which: int = 0) -> None:
+    """Wait until Python knows it."""
+    cell.locator(".told").nth(which).filter(has_text=text).wait_for()
+
+
+def press(notebook: OpenNotebook, *keys: str) -> None:
+    """Press keys one after the other."""
+    for key in keys:
+        notebook.page.keyboard.press(key)
+
+
+def press_on_slider(notebook: OpenNotebook, cell, *keys: str) -> None:
+    """Press keys on the (only) slider of a cell."""
+    cell.locator(".noUi-handle").focus()
+    press(notebook, *keys)
+
+
+def drag(notebook: OpenNotebook, start: tuple[float, float], end: tuple[float, float]) -> None:
+    """Press the mouse at one place of the screen, `(x, y)`, move it to another, and release it there."""
+    mouse = notebook.page.mouse
+    mouse.move(*start)
+    mouse.down()
+    mouse.move(*end, steps=5)
+    mouse.up()
+
+
 def wait_for_change(locator, before: str, attribute: str = "src") -> str:
     """Wait until an attribute is no longer `before`; returns the new value."""
     locator.page.wait_for_function("([node, name, before]) => node.getAttribute(name) !== before",
@@ -180,6 +227,47 @@ def choose_file(cell, button: str, path: Path) -> None:
     with cell.page.expect_file_chooser() as chooser:
         cell.get_by_role("button", name=button).click()
     chooser.value.set_files(path)
+
+
+def choose_picture(cell, folder: Path, *, height: int, width: int, value: float = 0.0) -> None:
+    """Upload a grey picture `mine.png`, all of one value, as one's own."""
+    images.save(torch.full((1, height, width), value), folder / "mine.png")
+    choose_file(cell, "Try a picture of your own", folder / "mine.png")
+
+
+def press_while_busy(notebook: OpenNotebook, cell, hold: Path, *, busy: str, idle: str) -> None:
+    """Press a cell's main button by keyboard: it is busy while the file `hold` is there, which its function looks for."""
+    hold.touch()
+    cell.locator("button.mod-primary").focus()
+    press(notebook, "Enter")
+    cell.locator("button.mod-primary[disabled]", has_text=busy).wait_for()
+    hold.unlink()
+    cell.locator("button.mod-primary:not([disabled])", has_text=idle).wait_for()
+
+
+def assert_follows_the_theme(notebook: OpenNotebook, words) -> None:
+    """In a dark theme, words have another colour."""
+    light = words.evaluate("node => getComputedStyle(node).color")
+    notebook.theme("JupyterLab Dark")
+    dark = wait_for_style(words, light)
+    notebook.theme("JupyterLab Light")
+    assert light != dark
+
+
+def assert_shows_its_focus(notebook: OpenNotebook, frame) -> None:
+    """Once the keyboard is in use, the browser draws a ring around what has the focus."""
+    press(notebook, "Tab")
+    frame.focus()
+    assert frame.evaluate("node => getComputedStyle(node).outlineStyle") == "solid"
+
+
+@contextmanager
+def notebook_7(browser, server: Server, cells: list[str]) -> Iterator[OpenNotebook]:
+    """Cells that have run, in Notebook 7."""
+    notebook = server.open(browser, cells=cells, name="seven.ipynb", app="notebook")
+    notebook.run(timeout=240)   # kernels may have to be compiled
+    yield notebook
+    notebook.page.close()
 
 
 def active_cell(notebook: OpenNotebook) -> int:

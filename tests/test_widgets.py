@@ -1,6 +1,7 @@
 """The widgets without a browser: their values, what they say, and the still pictures they leave."""
 
 import ast
+import importlib
 import subprocess
 import sys
 import warnings
@@ -92,6 +93,13 @@ def test_widgets_are_imported_without_any_chapter_and_a_chapter_s_own_with_it():
             "labkit.widgets.FieldPlayer\n"
             "assert 'labkit.patchmatch' in sys.modules and 'labkit.texture_optimization' not in sys.modules")
     assert subprocess.run([sys.executable, "-c", code]).returncode == 0
+
+
+def test_every_widget_of_a_chapter_is_offered():
+    files = [chapter.topic for chapter in chapters.CHAPTERS if (FOLDER / f"{chapter.topic}.py").is_file()]
+    assert "filtering" in files
+    for topic in files:
+        assert set(importlib.import_module(f"labkit.widgets.{topic}").__all__) <= set(widgets.__all__)
 
 
 def test_everything_that_is_named_can_be_had_and_is_a_widget():

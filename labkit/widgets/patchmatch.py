@@ -121,6 +121,13 @@ class MatchPictures(PictureWidget):
     row, column : first pixel of the patch. fixed : whether it stays when the pointer moves.
     answer : what is drawn and told: the patch (`row`, `column`) it is about, `match` as [row, column], `candidates` as
         a list of {kind, row, column, accepted}, and `words`.
+
+    Examples
+    --------
+    >>> image, exemplar = torch.rand(3, 12, 16), torch.rand(3, 14, 14)
+    >>> pictures = MatchPictures(image, exemplar, alt="Noise.", caption="", scale=None, patch=(4, 5), patch_size=3)
+    >>> pictures.size, pictures.exemplar_size
+    ((12, 16), (14, 14))
     """
 
     _esm = script("patchmatch.js")
