@@ -44,7 +44,7 @@ class Still:
         raise NotImplementedError(f"{type(self).__name__} does not say what its still picture is")
 
     def _repr_mimebundle_(self, **kwargs):
-        bundle = super()._repr_mimebundle_(**kwargs)
+        bundle = super()._repr_mimebundle_(**kwargs)  # type: ignore[misc]  # of the widget that this is mixed into
         data, metadata = bundle if isinstance(bundle, tuple) else (bundle, {})
         figure = self.still()
         return {VIEW: data[VIEW], "text/html": figure.html, "text/plain": figure.text}, metadata

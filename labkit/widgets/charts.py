@@ -147,8 +147,8 @@ def _panel_with_axes(curves: Mapping[str, Points], box: _Box, logarithmic: bool)
         parts.append(f'<path d="M{left} {y:.1f}H{right}" stroke="currentColor" opacity="0.2"/>'
                      f'<text x="{left - 6}" y="{y + 4:.1f}" text-anchor="end">{text}</text>')
     parts.append(f'<path d="M{left} {box.top}V{bottom}H{right}" stroke="currentColor" fill="none"/>')
-    for x, text, anchor in ((left, box.start, "start"), ((left + right) / 2, "step", "middle"), (right, box.end, "end")):
-        parts.append(f'<text x="{x:.0f}" y="{bottom + 16}" text-anchor="{anchor}">{text}</text>')
+    for at, under, anchor in ((left, box.start, "start"), ((left + right) / 2, "step", "middle"), (right, box.end, "end")):
+        parts.append(f'<text x="{at:.0f}" y="{bottom + 16}" text-anchor="{anchor}">{under}</text>')
 
     ends = {name: box.place(*points[-1]) for name, points in curves.items()}
     for (name, points), (colour, dash, _) in zip(curves.items(), STYLES * -(-len(curves) // len(STYLES))):

@@ -87,7 +87,7 @@ class Eraser(Maker):
 
     def _titled(self) -> dict[str, Tensor]:
         titled = super()._titled()
-        return {**titled, "mean of the fills": self._each.mean(0)} if self._mean and len(titled) > 1 else titled
+        return {**titled, "mean of the fills": torch.stack(self._each).mean(0)} if self._mean and len(titled) > 1 else titled
 
     def _told_of(self, seconds: str) -> str:
         count = int(self.brush.mask.sum())

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Callable, Mapping, Sequence
+from typing import TypeAlias
 
 import ipywidgets
 import torch
@@ -18,7 +19,7 @@ from labkit.widgets.uploads import upload_button
 
 __all__ = ["Explorer", "align", "control"]
 
-Spec = Sequence | bool | ipywidgets.ValueWidget
+Spec: TypeAlias = Sequence | bool | ipywidgets.ValueWidget
 
 
 class Explorer(Still, ipywidgets.VBox):
@@ -147,7 +148,7 @@ class Explorer(Still, ipywidgets.VBox):
         return f"{text} ({values})" if values else text
 
     def still(self) -> figures.Figure:
-        if self.error is not None:
+        if self.error is not None or self.result is None:
             return figures.show(self.image, alt=self._alt, caption=f"{self._caption} The function said: {self.error}")
         caption = self._described(self._caption)
         if isinstance(self.picture, Compare):

@@ -63,7 +63,7 @@ class WeightsExplorer(Still, ipywidgets.VBox):
 
         self._functions, self._radius, self._caption = dict(functions), radius, caption
         self.picture = Picture(image, alt=alt, scale=scale, live=True)
-        self.picture.row, self.picture.column = pixel
+        self.picture.row, self.picture.column = self._pixel = tuple(pixel)
         part, _ = self._window(image)
         zoom = MAP / part.shape[-1]
         self._near = Picture(part, alt="The picture around the pixel.", caption="around the pixel", scale=zoom,
@@ -72,7 +72,6 @@ class WeightsExplorer(Still, ipywidgets.VBox):
                      for name in functions}
         self.largest: dict[str, float] = {}
         self._message = ipywidgets.HTML()
-        self._drawn: tuple[int, int] | None = None
 
         tiles = ipywidgets.HBox([self._near, *self.maps.values()],
                                 layout={"flex_flow": "row wrap", "flex": "1 1 400px"})
@@ -85,16 +84,18 @@ class WeightsExplorer(Still, ipywidgets.VBox):
 
     def redraw(self, change: object = None) -> None:
         """Ask every function for its weights at the chosen pixel and show them."""
-        pixel = (self.picture.row, self.picture.column)
-        if pixel == self._drawn:   # row and column change together, and each calls
+        row, column = self.picture.row, self.picture.column
+        if row is None or column is None:
             return
-        self._drawn = pixel
+        if change is not None and (row, column) == self._pixel:   # row and column change together, and each calls
+            return
+        self._pixel = row, column
         part, inside = self._window(self.picture.image)
         self._near.show(part, pixel=inside)
         self._message.value = ""
         for name, function in self._functions.items():
             try:
-                weights = function(self.picture.image.clone(), row=pixel[0], column=pixel[1])
+                weights = function(self.picture.image.clone(), row=row, column=column)
                 if not isinstance(weights, Tensor) or tuple(weights.shape) != self.picture.size:
                     raise ValueError(f"{name} returned {describe(weights)}; "
                                      f"expected a tensor of shape {self.picture.size}, a weight for each pixel")
@@ -105,13 +106,13 @@ class WeightsExplorer(Still, ipywidgets.VBox):
             self.largest[name] = float(weights.max())
             self.maps[name].show(figures.colorize(part, low=0.0, high=self.largest[name]), pixel=inside,
                                  caption=f"{name}\nlargest {self.largest[name]:.3g}",
-                                 alt=f"Weights of {name} around row {pixel[0]}, column {pixel[1]}, "
+                                 alt=f"Weights of {name} around row {row}, column {column}, "
                                      f"at most {self.largest[name]:.3g}.")
 
     def _window(self, values: Tensor) -> tuple[Tensor, tuple[int, int]]:
         """The part of `(C, H, W)` values around the chosen pixel, kept inside the picture, and its place there."""
         height, width = values.shape[-2:]
-        row, column = self.picture.row, self.picture.column
+        row, column = self._pixel
         sides = min(2 * self._radius + 1, height), min(2 * self._radius + 1, width)
         top = min(max(row - self._radius, 0), height - sides[0])
         left = min(max(column - self._radius, 0), width - sides[1])
@@ -128,7 +129,7 @@ class WeightsExplorer(Still, ipywidgets.VBox):
         """The picture with a white and, inside, a black line around the part that the maps show."""
         image = self.picture.image.clone()
         _, (row, column) = self._window(image)
-        top, left = self.picture.row - row, self.picture.column - column
+        top, left = self._pixel[0] - row, self._pixel[1] - column
         height, width = self._near.size
         for inset, value in ((0, 1.0), (1, 0.0)):
             part = image[:, top + inset:top + height - inset, left + inset:left + width - inset]

@@ -84,16 +84,16 @@ class Maker(Still, ipywidgets.VBox):
 
     def _titled(self) -> dict[str, Tensor]:
         """The pictures that the function made, by their titles."""
-        if self.made is None:
-            return {}
         if len(self._each) == 1:
             return {self.done: self._each[0]}
         return {f"{self.noun} {k}": one for k, one in enumerate(self._each, start=1)}
 
     @property
-    def _each(self) -> Tensor:
-        """What the function made, as a batch."""
-        return self.made if self.made.ndim == 4 else self.made[None]
+    def _each(self) -> list[Tensor]:
+        """The pictures that the function made."""
+        if self.made is None:
+            return []
+        return list(self.made) if self.made.ndim == 4 else [self.made]
 
     def _receive(self, file: str, image: Tensor) -> None:
         raise NotImplementedError

@@ -88,11 +88,11 @@ class TrainingMonitor(Still, ipywidgets.VBox):
         names = ", ".join(visible_points(self.curves, self._logarithmic)) or "no values yet"
         self._chart.value = chart_svg([Panel(self.curves, 0, self._steps)], label=f"{names} over the steps",
                                       logarithmic=self._logarithmic)
-        if self._latest is not None and self._picture is None:
+        if self._picture is not None and self._latest is not None and self._picture.image is not self._latest:
+            self._picture.show(self._latest)
+        elif self._picture is None and self._latest is not None:
             self._picture = Picture(self._latest, alt=f"The latest picture. {self._alt}", interactive=False)
             self._panels.children = [self._chart, self._picture]
-        elif self._latest is not None and self._picture.image is not self._latest:
-            self._picture.show(self._latest)
         self._message.value = note_html(self._summary())
         self._drawn_at = time.perf_counter()
 

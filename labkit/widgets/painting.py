@@ -58,7 +58,7 @@ class Canvas(PictureWidget):
     _esm = script("strokes.js", "canvas.js")
     # the browser sends a memoryview, which `Bytes` would refuse
     pixels = traitlets.CBytes(help="the painting, red, green and blue of each pixel, row by row").tag(sync=True)
-    palette = traitlets.List(help="of each colour, [its CSS name, its English name]").tag(sync=True)
+    palette: traitlets.List = traitlets.List(help="of each colour, [its CSS name, its English name]").tag(sync=True)
     color = traitlets.Int(0).tag(sync=True)
     radius = traitlets.Int(8).tag(sync=True)
 

@@ -166,8 +166,8 @@ class MatchPictures(PictureWidget):
             axis.set_title(title)
             axis.axis("off")
         ends = [(column - 0.5 + side * right, row - 0.5 + side / 2) for (row, column), right in zip(corners, (1, 0))]
-        figure.add_artist(ConnectionPatch(*ends, "data", "data", axesA=axes[0], axesB=axes[1], color="white",
-                                          path_effects=halo))
+        figure.add_artist(ConnectionPatch(xyA=ends[0], xyB=ends[1], coordsA="data", coordsB="data", axesA=axes[0],
+                                          axesB=axes[1], color="white", path_effects=halo))
         for one in sorted(answer["candidates"], key=lambda one: one["accepted"]):   # what was taken on top
             marker, colour, _ = MARKS[one["kind"]]
             middle = side / 2 - 0.5
@@ -258,7 +258,7 @@ class MatchExplorer(Still, ipywidgets.VBox):
             "row": row, "column": column, "match": self._fields[iteration][:, row, column].tolist(),
             "candidates": [{"kind": one.kind, "row": int(one.row), "column": int(one.column),
                             "accepted": bool(one.accepted)} for one in self.candidates],
-            "words": self._words()}
+            "words": self._words(iteration, row, column)}
 
     def _distance(self, iteration: int, row: int, column: int) -> float:
         if iteration not in self._distances:
@@ -267,9 +267,8 @@ class MatchExplorer(Still, ipywidgets.VBox):
                                                                  metric=self._match.metric)
         return float(self._distances[iteration][row, column])
 
-    def _words(self) -> str:
+    def _words(self, iteration: int, row: int, column: int) -> str:
         """What happened at the chosen patch, in sentences, a line each."""
-        iteration, row, column = self._drawn
         match = self._fields[iteration][:, row, column].tolist()
         if self.candidates:   # they know their distances, which spares those of all other patches
             before, distance = self.candidates[0].distance, min(one.distance for one in self.candidates)

@@ -63,6 +63,6 @@ def reduced(image: Tensor, size: int | None) -> Tensor:
 
 def reduced_size(image: Tensor, size: int | None) -> tuple[int, int]:
     """Height and width of the image that `reduced` makes."""
-    longest = max(image.shape[-2:])
-    share = 1.0 if size is None else min(1.0, size / longest)
-    return tuple(max(1, round(side * share)) for side in image.shape[-2:])
+    height, width = image.shape[-2:]
+    share = 1.0 if size is None else min(1.0, size / max(height, width))
+    return max(1, round(height * share)), max(1, round(width * share))
