@@ -32,11 +32,10 @@ def test_choosing_a_pixel_shows_the_weights_around_it():
         calls.append((row, column))
         return point(image, row, column)
 
-    shown = widgets.WeightsExplorer(IMAGE, {"point": counted, "uniform": uniform}, alt="Noise.", radius=2,
-                                     pixel=(5, 6))
+    shown = widgets.WeightsExplorer(IMAGE, {"point": counted, "uniform": uniform}, alt="Noise.", radius=2, pixel=(5, 6))
     assert set(shown.maps) == {"point", "uniform"} and shown.largest["uniform"] == pytest.approx(1 / 240)
     shown.picture.set_state({"row": 8, "column": 9})
-    assert calls == [(5, 6), (8, 9)]   # once for both coordinates
+    assert calls == [(5, 6), (8, 9)]  # once for both coordinates
     yellow, dark = shown.maps["point"].image[:, 2, 2], shown.maps["point"].image[:, 0, 0]
     assert shown.maps["point"].size == (5, 5) and yellow.sum() > 1.5 > 1 > dark.sum()
     assert "largest 1" in shown.maps["point"].caption and "row 8, column 9" in shown.maps["point"].alt
@@ -59,7 +58,8 @@ def test_the_still_picture_outlines_the_part_whose_weights_are_shown():
 
 
 def test_weights_of_a_wrong_shape_are_reported_and_the_others_shown():
-    shown = widgets.WeightsExplorer(IMAGE, {"bad": lambda image, row, column: image, "point": point}, alt="Noise.",
-                                     radius=2)
+    shown = widgets.WeightsExplorer(
+        IMAGE, {"bad": lambda image, row, column: image, "point": point}, alt="Noise.", radius=2
+    )
     assert "bad returned a tensor of shape (3, 12, 20)" in shown._message.value
     assert shown.largest == {"point": 1.0}

@@ -1,10 +1,12 @@
 """The widget of chapter 1 as a reader meets it: JupyterLab in a headless browser, by mouse and by keyboard."""
 
-from tests.browser import (TOLD, browser, drag, needs_browser, notebook, press, server, wait_for_change, wait_until_told)
+from tests.browser import TOLD, browser, drag, needs_browser, notebook, press, server, wait_for_change, wait_until_told
 
 pytestmark = needs_browser
 
-CELLS = [TOLD + """
+CELLS = [
+    TOLD
+    + """
 import torch
 from labkit import runtime, widgets
 
@@ -13,10 +15,12 @@ noise = torch.rand(3, 64, 96, generator=runtime.generator(0))
 def bump(image, row, column):
     rows, columns = torch.arange(image.shape[-2])[:, None], torch.arange(image.shape[-1])
     return torch.exp(-((rows - row) ** 2 + (columns - column) ** 2) / 18) * image[0]
-""", """
+""",
+    """
 weights = widgets.WeightsExplorer(noise, {"bump": bump}, alt="Noise.", radius=8, pixel=(20, 30))
 display(weights, told(lambda: [weights.picture.row, weights.picture.column], weights.picture))
-"""]
+""",
+]
 WEIGHTS = 1
 
 

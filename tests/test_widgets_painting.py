@@ -35,6 +35,7 @@ def test_every_widget_leaves_a_picture_with_words_beside_its_live_view(make):
 
 # --- Eraser ---------------------------------------------------------------------------------------------------------
 
+
 def test_the_eraser_begins_with_a_hole_and_its_filling():
     shown = eraser()
     mask = shown.brush.mask
@@ -86,10 +87,15 @@ def test_an_error_of_the_filling_is_shown_as_text_and_goes_away():
     assert shown.error is None and shown._message.value == "" and "labkit-stale" not in shown._beside._dom_classes
 
 
-@pytest.mark.parametrize("answer, message", [(lambda image, mask: None, "fill returned NoneType"),
-                                             (lambda image, mask: image[:, 1:], "fill returned a tensor of shape"),
-                                             (lambda image, mask: image / 0, "NaN or infinite"),
-                                             (lambda image: image, "TypeError")])
+@pytest.mark.parametrize(
+    "answer, message",
+    [
+        (lambda image, mask: None, "fill returned NoneType"),
+        (lambda image, mask: image[:, 1:], "fill returned a tensor of shape"),
+        (lambda image, mask: image / 0, "NaN or infinite"),
+        (lambda image: image, "TypeError"),
+    ],
+)
 def test_whatever_a_reader_s_own_filling_does_is_shown_as_text(answer, message):
     shown = eraser(fill=answer)
     assert message in shown._message.value and shown.made is None
@@ -158,7 +164,7 @@ def test_several_fills_are_shown_one_by_one():
 def test_the_mean_of_several_fills_comes_last_where_it_was_asked_for():
     shown = eraser(fill=several, mean=True)
     assert len(shown.results) == 4 and shown.results[3].caption == "mean of the fills"
-    assert torch.allclose(shown.results[3].image, torch.where(shown.brush.mask, 0.25, IMAGE))   # rounding of the mean
+    assert torch.allclose(shown.results[3].image, torch.where(shown.brush.mask, 0.25, IMAGE))  # rounding of the mean
     assert len(eraser(fill=lambda image, mask: image, mean=True).results) == 1
 
 
@@ -174,11 +180,12 @@ def test_the_number_of_fills_may_change():
 
 # --- Painter --------------------------------------------------------------------------------------------------------
 
+
 def test_a_painting_goes_to_the_canvas_and_comes_back():
     canvas = widgets.Canvas(SMALL, palette=torch.tensor([RED, GREEN]), alt="Noise.")
     assert torch.equal(canvas.painting, (SMALL * 255).round() / 255)
     assert canvas.palette == [["#ff0000", "red"], ["#00ff00", "green"]]
-    canvas.set_state({"pixels": memoryview(bytes(3 * 16 * 24))})   # the form in which the browser's bytes arrive
+    canvas.set_state({"pixels": memoryview(bytes(3 * 16 * 24))})  # the form in which the browser's bytes arrive
     assert not canvas.painting.any()
     with pytest.raises(ValueError, match="expected 16×24 pixels"):
         canvas.painting = SMALL[:, :5]
@@ -201,7 +208,7 @@ def test_a_grey_picture_is_painted_in_grey_on_a_canvas_of_one_s_own():
     seen = []
     start = random_image(1, 10, 30)
     widgets.Painter(random_image(1, 16, 24), start=start, generate=lambda painting: seen.append(painting) or painting)
-    assert seen[0].shape == (1, 10, 30) and (seen[0] - start).abs().max() <= 0.5 / 255 + 1e-6   # 8 bits
+    assert seen[0].shape == (1, 10, 30) and (seen[0] - start).abs().max() <= 0.5 / 255 + 1e-6  # 8 bits
 
 
 def test_a_result_may_have_another_size_or_be_several():
@@ -227,9 +234,14 @@ def test_errors_and_the_busy_button_are_those_of_the_eraser():
     assert "no &lt;memory&gt;" in shown.still().html and "labkit-stale" in shown._beside._dom_classes
 
 
-@pytest.mark.parametrize("answer, message", [(lambda painting: None, "what generate returned is NoneType"),
-                                             (lambda painting: painting / 0, "NaN or infinite"),
-                                             (lambda: None, "TypeError")])
+@pytest.mark.parametrize(
+    "answer, message",
+    [
+        (lambda painting: None, "what generate returned is NoneType"),
+        (lambda painting: painting / 0, "NaN or infinite"),
+        (lambda: None, "TypeError"),
+    ],
+)
 def test_whatever_a_reader_s_own_function_does_is_shown_as_text(answer, message):
     shown = painter(generate=answer)
     assert message in shown._message.value and shown.made is None and shown._repr_mimebundle_()
@@ -242,7 +254,7 @@ def test_a_function_that_writes_into_the_painting_spoils_nothing():
 
 def test_a_picture_of_one_s_own_is_cut_to_the_canvas():
     shown = painter()
-    own = torch.zeros(3, 32, 96)   # twice as high as the canvas and four times as wide: the middle half remains
+    own = torch.zeros(3, 32, 96)  # twice as high as the canvas and four times as wide: the middle half remains
     own[:, :, 24:72] = 1
     upload(shown, "holiday.png", images.to_bytes(own))
     assert shown.canvas.painting.eq(1).all() and "holiday.png is the painting now" in shown._message.value
@@ -260,10 +272,11 @@ def test_a_painter_of_something_else_is_refused():
 
 # --- colours --------------------------------------------------------------------------------------------------------
 
+
 def test_the_main_colours_of_flat_areas_are_found_from_dark_to_light():
     image = torch.zeros(3, 30, 30)
     for part, color in enumerate((GREEN, BLUE, RED)):
-        image[:, 10 * part:10 * part + 10] = torch.tensor(color)[:, None, None]
+        image[:, 10 * part : 10 * part + 10] = torch.tensor(color)[:, None, None]
     colors = main_colors(image, 8)
     # a colour makes a round trip through CIE L*a*b* in float32
     assert torch.allclose(colors, torch.tensor([BLUE, RED, GREEN]), atol=1e-3)
@@ -272,8 +285,18 @@ def test_the_main_colours_of_flat_areas_are_found_from_dark_to_light():
 
 
 def test_colours_have_the_names_that_a_reader_would_give_them():
-    colors = torch.tensor([(0.0, 0.0, 0.0), (0.5, 0.5, 0.5), (1.0, 1.0, 1.0), (0.9, 0.1, 0.1), (0.1, 0.3, 0.1),
-                           (0.55, 0.75, 0.95), (0.5, 0.33, 0.15), (0.95, 0.5, 0.1)])
+    colors = torch.tensor(
+        [
+            (0.0, 0.0, 0.0),
+            (0.5, 0.5, 0.5),
+            (1.0, 1.0, 1.0),
+            (0.9, 0.1, 0.1),
+            (0.1, 0.3, 0.1),
+            (0.55, 0.75, 0.95),
+            (0.5, 0.33, 0.15),
+            (0.95, 0.5, 0.1),
+        ]
+    )
     assert color_names(colors) == ["black", "grey", "white", "red", "dark green", "light blue", "brown", "orange"]
 
 
@@ -283,5 +306,5 @@ def test_the_first_painting_has_the_picture_s_colours_where_they_are_mirrored():
     palette = main_colors(image, 8)
     painting = rough_painting(image, palette)
     assert painting.shape == image.shape and torch.equal(painting[:, :, 0], palette[0][:, None].expand(3, 20))
-    assert torch.equal(painting[:, :, -1], palette[1][:, None].expand(3, 20))   # blue, then red: the darker is first
+    assert torch.equal(painting[:, :, -1], palette[1][:, None].expand(3, 20))  # blue, then red: the darker is first
     assert rough_painting(random_image(1, 300, 600), palette).shape == (1, 128, 256)

@@ -2,12 +2,28 @@
 
 import re
 
-from tests.browser import (TOLD, active_cell, assert_follows_the_theme, browser, choose_picture, drag, needs_browser, notebook,
-                           notebook_7, press, press_while_busy, server, wait_for_change, wait_until_told)
+from tests.browser import (
+    TOLD,
+    active_cell,
+    assert_follows_the_theme,
+    browser,
+    choose_picture,
+    drag,
+    needs_browser,
+    notebook,
+    notebook_7,
+    press,
+    press_while_busy,
+    server,
+    wait_for_change,
+    wait_until_told,
+)
 
 pytestmark = needs_browser
 
-CELLS = [TOLD + """
+CELLS = [
+    TOLD
+    + """
 import pathlib
 import time
 import torch
@@ -36,17 +52,21 @@ def generate(painting):
 
 three = torch.zeros(3, 32, 48)   # dark blue, green and white beside one another
 three[2, :, :16], three[1, :, 16:32], three[:, :, 32:] = 0.3, 0.6, 1
-""", """
+""",
+    """
 eraser = widgets.Eraser(image, fill=fill)
 display(eraser, told(lambda: [int(eraser.brush.mask.sum())], eraser.brush))
-""", """
+""",
+    """
 widgets.Eraser(image, fill=several, mean=True)
-""", """
+""",
+    """
 painter = widgets.Painter(three, generate=generate, start=torch.zeros(3, 32, 48), alt="Blobs.")
 canvas = painter.canvas
 canvas.radius = 3
 display(painter, told(lambda: [int((canvas.painting[k] > 0.25).sum()) for k in range(3)] + [canvas.color], canvas))
-"""]
+""",
+]
 ERASER, SEVERAL, PAINTER = range(1, 4)
 
 
@@ -60,6 +80,7 @@ def blank(notebook):
 
 
 # --- Eraser ---------------------------------------------------------------------------------------------------------
+
 
 def test_a_painted_hole_is_filled_by_keyboard_with_a_busy_button(notebook, server):
     cell = notebook.cell(ERASER)
@@ -113,6 +134,7 @@ def test_several_fills_stand_beside_the_picture_each_with_its_name(notebook):
 
 # --- Painter --------------------------------------------------------------------------------------------------------
 
+
 def test_a_stroke_has_the_chosen_colour_and_can_be_taken_back(notebook):
     cell = blank(notebook)
     cell.get_by_role("radio", name="colour 3 white").click()
@@ -120,7 +142,7 @@ def test_a_stroke_has_the_chosen_colour_and_can_be_taken_back(notebook):
     box = cell.locator(".labkit-frame").nth(0).bounding_box()
     zoom = box["width"] / 48
     drag(notebook, *((box["x"] + x * zoom, box["y"] + 10.5 * zoom) for x in (10.5, 20.5)))
-    wait_until_told(cell, "[107, 107, 1536, 2]")   # a disc of radius 3 has 37 pixels, and each of ten steps adds 7
+    wait_until_told(cell, "[107, 107, 1536, 2]")  # a disc of radius 3 has 37 pixels, and each of ten steps adds 7
     cell.get_by_role("button", name="Undo").click()
     wait_until_told(cell, "[0, 0, 1536, 2]")
 
@@ -130,7 +152,7 @@ def test_a_stroke_is_painted_by_keyboard_and_taken_back(notebook):
     cell.locator(".labkit-frame").nth(0).focus()
     active = active_cell(notebook)
     press(notebook, "2", "Space", "ArrowRight", "ArrowRight", "Space", "Shift+ArrowLeft")
-    wait_until_told(cell, "[0, 51, 1485, 1]")   # a disc, and seven pixels for each of two steps
+    wait_until_told(cell, "[0, 51, 1485, 1]")  # a disc, and seven pixels for each of two steps
     cell.locator(".labkit-status", has_text="colour 2 green").wait_for()
     press(notebook, "3", "Space")
     wait_until_told(cell, "[37, 88, 1485, 2]")
@@ -147,7 +169,10 @@ def test_colours_are_a_group_with_names_that_arrow_keys_go_through(notebook):
     cell, page = blank(notebook), notebook.page
     colors = cell.get_by_role("radio")
     assert [color.get_attribute("aria-label") for color in colors.all()] == [
-        "colour 1 dark blue", "colour 2 green", "colour 3 white"]
+        "colour 1 dark blue",
+        "colour 2 green",
+        "colour 3 white",
+    ]
     assert [color.text_content() for color in colors.all()] == ["1", "2", "3"]
     colors.nth(0).focus()
     press(notebook, "ArrowLeft")
@@ -184,12 +209,17 @@ def test_a_reader_s_own_file_becomes_the_painting_and_can_be_taken_back(notebook
     cell.locator(".labkit-note", has_text="mine.png is the painting now").wait_for()
     wait_until_told(cell, "[1536, 1536, 1536, 0]")
     assert cell.locator("canvas").evaluate("canvas => [...canvas.getContext('2d').getImageData(5, 5, 1, 1).data]") == [
-        255, 255, 255, 255]
+        255,
+        255,
+        255,
+        255,
+    ]
     cell.get_by_role("button", name="Undo").click()
     wait_until_told(cell, "[0, 0, 1536, 0]")
 
 
 # --- both -----------------------------------------------------------------------------------------------------------
+
 
 def test_a_dark_theme_changes_the_colour_of_the_words(notebook):
     assert_follows_the_theme(notebook, notebook.cell(PAINTER).locator(".labkit-status").first)

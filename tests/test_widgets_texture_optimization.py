@@ -33,12 +33,14 @@ def test_a_synthesis_names_level_step_and_energy_of_each_frame():
     for number in range(6):
         shown.slider.value = number
         said.append(re.sub("<[^>]+>", "", shown._told.value))
-    assert said == ["Level 1 of 2 (4×6 pixels), step 1 of 3: energy 3.",
-                    "Level 1 of 2 (4×6 pixels), step 2 of 3: energy 2.",
-                    "Level 1 of 2 (4×6 pixels), step 3 of 3: energy 1.",
-                    "Level 2 of 2 (8×12 pixels), patch size 1 of 2, step 1 of 2: energy 5.",
-                    "Level 2 of 2 (8×12 pixels), patch size 1 of 2, step 2 of 2: energy 4.",
-                    "Level 2 of 2 (8×12 pixels), patch size 2 of 2, step 1 of 1: energy 0.5."]
+    assert said == [
+        "Level 1 of 2 (4×6 pixels), step 1 of 3: energy 3.",
+        "Level 1 of 2 (4×6 pixels), step 2 of 3: energy 2.",
+        "Level 1 of 2 (4×6 pixels), step 3 of 3: energy 1.",
+        "Level 2 of 2 (8×12 pixels), patch size 1 of 2, step 1 of 2: energy 5.",
+        "Level 2 of 2 (8×12 pixels), patch size 1 of 2, step 2 of 2: energy 4.",
+        "Level 2 of 2 (8×12 pixels), patch size 2 of 2, step 1 of 1: energy 0.5.",
+    ]
     assert said[-1] in shown.pictures[0].alt
 
 

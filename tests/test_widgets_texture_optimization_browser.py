@@ -4,16 +4,19 @@ from tests.browser import active_cell, browser, needs_browser, notebook, press, 
 
 pytestmark = needs_browser
 
-CELLS = ["""
+CELLS = [
+    """
 import torch
 from labkit import runtime, widgets
 from labkit.texture_optimization import Synthesis
 
 noise = torch.rand(3, 32, 48, generator=runtime.generator(0))
 frames = [noise[:, ::4, ::4]] * 2 + [noise[:, ::2, ::2], noise]
-""", """
+""",
+    """
 widgets.SynthesisPlayer(Synthesis(noise, [[3.0, 2.0], [1.5], [0.5]], frames), exemplar=noise, alt="Noise.")
-"""]
+""",
+]
 PLAYER = 1
 
 

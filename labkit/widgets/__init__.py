@@ -17,11 +17,30 @@ from labkit.widgets.monitor import TrainingMonitor
 from labkit.widgets.painting import Canvas, Painter
 from labkit.widgets.pictures import Brush, Compare, Picture
 
-_OF_CHAPTERS = {"WeightsExplorer": "filtering", "FieldPlayer": "patchmatch", "MatchExplorer": "patchmatch",
-                "MatchPictures": "patchmatch", "SynthesisPlayer": "texture_optimization"}
+_OF_CHAPTERS = {
+    "WeightsExplorer": "filtering",
+    "FieldPlayer": "patchmatch",
+    "MatchExplorer": "patchmatch",
+    "MatchPictures": "patchmatch",
+    "SynthesisPlayer": "texture_optimization",
+}
 
-__all__ = ["Brush", "Canvas", "Compare", "Eraser", "Explorer", "FieldPlayer", "Film", "MatchExplorer",
-           "MatchPictures", "Painter", "Picture", "SynthesisPlayer", "TrainingMonitor", "WeightsExplorer"]
+__all__ = [
+    "Brush",
+    "Canvas",
+    "Compare",
+    "Eraser",
+    "Explorer",
+    "FieldPlayer",
+    "Film",
+    "MatchExplorer",
+    "MatchPictures",
+    "Painter",
+    "Picture",
+    "SynthesisPlayer",
+    "TrainingMonitor",
+    "WeightsExplorer",
+]
 
 
 def __getattr__(name: str):

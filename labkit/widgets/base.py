@@ -13,12 +13,23 @@ from torch import Tensor
 from labkit.figures import Figure
 from labkit.validation import validate_number
 
-__all__ = ["PAIR", "TILE", "VIEW", "PictureWidget", "Still", "caption_html", "error_html", "note_html", "script", "style",
-           "zoom"]
+__all__ = [
+    "PAIR",
+    "TILE",
+    "VIEW",
+    "PictureWidget",
+    "Still",
+    "caption_html",
+    "error_html",
+    "note_html",
+    "script",
+    "style",
+    "zoom",
+]
 
 VIEW = "application/vnd.jupyter.widget-view+json"
-TILE = 280    # screen pixels: three pictures stand side by side in a window 1280 wide
-PAIR = 460    # the same for two
+TILE = 280  # screen pixels: three pictures stand side by side in a window 1280 wide
+PAIR = 460  # the same for two
 FOLDER = Path(__file__).parent
 
 

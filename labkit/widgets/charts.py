@@ -22,7 +22,7 @@ Points = Sequence[tuple[float, float]]
 # and without any colour
 STYLES = (("#0072b2", "", "-"), ("#d55e00", "6 3", "--"), ("#009e73", "2 3", ":"), ("#cc79a7", "8 3 2 3", "-."))
 MARK = "#d55e00"
-GAP, LINE_HEIGHT = 10, 14   # screen pixels: between two panels, and from one name to the next
+GAP, LINE_HEIGHT = 10, 14  # screen pixels: between two panels, and from one name to the next
 
 
 class Panel(NamedTuple):
@@ -61,12 +61,15 @@ class _Box(NamedTuple):
     high: float
 
     def place(self, x: float, y: float) -> tuple[float, float]:
-        return (self.left + (x - self.start) / (self.end - self.start) * (self.right - self.left),
-                self.top + (self.high - y) / (self.high - self.low) * (self.bottom - self.top))
+        return (
+            self.left + (x - self.start) / (self.end - self.start) * (self.right - self.left),
+            self.top + (self.high - y) / (self.high - self.low) * (self.bottom - self.top),
+        )
 
 
-def chart_svg(panels: Sequence[Panel], *, label: str, axes: bool = True, logarithmic: bool = False,
-              at: float | None = None) -> str:
+def chart_svg(
+    panels: Sequence[Panel], *, label: str, axes: bool = True, logarithmic: bool = False, at: float | None = None
+) -> str:
     """Curves as an SVG picture in the theme's colours, its panels side by side, each as wide as its axis is long.
 
     Parameters
@@ -101,11 +104,15 @@ def chart_svg(panels: Sequence[Panel], *, label: str, axes: bool = True, logarit
         low, high = (min(values), max(values)) if values else (0.0, 1.0)
         slack = layout.slack * (high - low) or 0.5
         right = left + room * (panel.end - panel.start) / total
-        box = _Box(left, right, layout.top, layout.height - layout.bottom, panel.start, panel.end, low - slack, high + slack)
+        box = _Box(
+            left, right, layout.top, layout.height - layout.bottom, panel.start, panel.end, low - slack, high + slack
+        )
         parts += _panel_with_axes(curves, box, logarithmic) if axes else _bare_panel(curves, box, at)
         left = right + GAP
-    return (f'<svg class="labkit-chart" viewBox="0 0 {layout.width} {layout.height}" width="{layout.width}" font-size="12" '
-            f'fill="currentColor" role="img" aria-label="{escape(label, quote=True)}">{"".join(parts)}</svg>')
+    return (
+        f'<svg class="labkit-chart" viewBox="0 0 {layout.width} {layout.height}" width="{layout.width}" font-size="12" '
+        f'fill="currentColor" role="img" aria-label="{escape(label, quote=True)}">{"".join(parts)}</svg>'
+    )
 
 
 def plot_curves(axes: Axes, curves: Mapping[str, Points], *, steps: int, logarithmic: bool) -> None:
@@ -132,8 +139,10 @@ def _bare_panel(curves: Mapping[str, Points], box: _Box, at: float | None) -> li
     for points in curves.values():
         parts.append(_line(points, box, "currentColor", 1.5))
         for x, y in (box.place(*point) for point in points if point[0] == at):
-            parts.append(f'<path d="M{x:.1f} {box.top}V{box.bottom}" stroke="currentColor" opacity="0.4"/>'
-                         f'<circle cx="{x:.1f}" cy="{y:.1f}" r="5" fill="{MARK}" stroke="#fff" stroke-width="1.5"/>')
+            parts.append(
+                f'<path d="M{x:.1f} {box.top}V{box.bottom}" stroke="currentColor" opacity="0.4"/>'
+                f'<circle cx="{x:.1f}" cy="{y:.1f}" r="5" fill="{MARK}" stroke="#fff" stroke-width="1.5"/>'
+            )
     return parts
 
 
@@ -143,11 +152,17 @@ def _panel_with_axes(curves: Mapping[str, Points], box: _Box, logarithmic: bool)
     parts = []
     for value in _ticks(box.low, box.high, logarithmic) if curves else []:
         y = box.place(box.start, value)[1]
-        text = f"{10 ** value if logarithmic else value:.3g}"
-        parts.append(f'<path d="M{left} {y:.1f}H{right}" stroke="currentColor" opacity="0.2"/>'
-                     f'<text x="{left - 6}" y="{y + 4:.1f}" text-anchor="end">{text}</text>')
+        text = f"{10**value if logarithmic else value:.3g}"
+        parts.append(
+            f'<path d="M{left} {y:.1f}H{right}" stroke="currentColor" opacity="0.2"/>'
+            f'<text x="{left - 6}" y="{y + 4:.1f}" text-anchor="end">{text}</text>'
+        )
     parts.append(f'<path d="M{left} {box.top}V{bottom}H{right}" stroke="currentColor" fill="none"/>')
-    for at, under, anchor in ((left, box.start, "start"), ((left + right) / 2, "step", "middle"), (right, box.end, "end")):
+    for at, under, anchor in (
+        (left, box.start, "start"),
+        ((left + right) / 2, "step", "middle"),
+        (right, box.end, "end"),
+    ):
         parts.append(f'<text x="{at:.0f}" y="{bottom + 16}" text-anchor="{anchor}">{under}</text>')
 
     ends = {name: box.place(*points[-1]) for name, points in curves.items()}
@@ -155,7 +170,7 @@ def _panel_with_axes(curves: Mapping[str, Points], box: _Box, logarithmic: bool)
         x, y = ends[name]
         parts.append(_line(points, box, colour, 2, dash) + f'<circle cx="{x:.1f}" cy="{y:.1f}" r="3" fill="{colour}"/>')
     above = -math.inf
-    for name, (x, y) in sorted(ends.items(), key=lambda end: end[1][1]):   # those that end together, one under the other
+    for name, (x, y) in sorted(ends.items(), key=lambda end: end[1][1]):  # those that end together, one under the other
         above = max(y, above + LINE_HEIGHT)
         parts.append(f'<text x="{x + 7:.1f}" y="{above + 4:.1f}" font-weight="bold">{escape(name)}</text>')
     return parts
@@ -163,8 +178,11 @@ def _panel_with_axes(curves: Mapping[str, Points], box: _Box, logarithmic: bool)
 
 def _line(points: Points, box: _Box, colour: str, width: float, dash: str = "") -> str:
     path = " ".join(f"{x:.1f},{y:.1f}" for x, y in (box.place(*point) for point in _thin(points)))
-    return (f'<polyline points="{path}" fill="none" stroke="{colour}" stroke-width="{width}"'
-            + (f' stroke-dasharray="{dash}"' if dash else "") + "/>")
+    return (
+        f'<polyline points="{path}" fill="none" stroke="{colour}" stroke-width="{width}"'
+        + (f' stroke-dasharray="{dash}"' if dash else "")
+        + "/>"
+    )
 
 
 def _thin(points: Points, most: int = 500) -> Points:
@@ -178,7 +196,7 @@ def _ticks(low: float, high: float, logarithmic: bool) -> list[float]:
     if logarithmic and high - low >= 1.5:
         every = math.ceil((high - low) / 6)
         return [float(power) for power in range(math.ceil(low), math.floor(high) + 1) if power % every == 0]
-    bottom, top = (10 ** low, 10 ** high) if logarithmic else (low, high)
+    bottom, top = (10**low, 10**high) if logarithmic else (low, high)
     power = 10.0 ** math.floor(math.log10((top - bottom) / 4))
     step = next(factor * power for factor in (1, 2, 5, 10) if (top - bottom) / (factor * power) <= 6)
     values = [k * step for k in range(math.ceil(bottom / step), math.floor(top / step) + 1)]

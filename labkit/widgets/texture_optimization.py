@@ -41,30 +41,51 @@ class SynthesisPlayer(Film):
     'A picture as it is synthesised, from coarse to fine. (synthesis) Level 2 of 2 (8×12 pixels), step 2 of 2: energy 1.'
     """
 
-    def __init__(self, synthesis: Synthesis, *, exemplar: Tensor, scale: float | None = None,
-                 alt: str = "A picture as it is synthesised, from coarse to fine.",
-                 caption: str = "From the coarsest level to the finest."):
+    def __init__(
+        self,
+        synthesis: Synthesis,
+        *,
+        exemplar: Tensor,
+        scale: float | None = None,
+        alt: str = "A picture as it is synthesised, from coarse to fine.",
+        caption: str = "From the coarsest level to the finest.",
+    ):
         frames, energy = synthesis.frames, [list(part) for part in synthesis.energy if part]
         if not frames:
             raise ValueError("synthesis holds no frames; expected one made with trace=True")
         if sum(map(len, energy)) != len(frames):
-            raise ValueError(f"synthesis has {len(frames)} frames and {sum(map(len, energy))} energies; expected one for "
-                             "each")
+            raise ValueError(
+                f"synthesis has {len(frames)} frames and {sum(map(len, energy))} energies; expected one for each"
+            )
         captions, chosen = _levels(frames, energy)
-        super().__init__(frames, titles=["synthesis"], captions=captions, alt=alt, caption=caption,
-                         beside={"exemplar": exemplar}, curves=energy, measure="energy", scale=scale, chosen=chosen)
+        super().__init__(
+            frames,
+            titles=["synthesis"],
+            captions=captions,
+            alt=alt,
+            caption=caption,
+            beside={"exemplar": exemplar},
+            curves=energy,
+            measure="energy",
+            scale=scale,
+            chosen=chosen,
+        )
 
 
 def _levels(frames: Sequence[Tensor], energy: Sequence[Sequence[float]]) -> tuple[list[str], dict[int, str]]:
     """For each frame, its level and step in words; and the last frames of at most five levels, with short names."""
     captions, ends = [], {}
     sizes = [tuple(frames[sum(map(len, energy[:k]))].shape[-2:]) for k in range(len(energy))]
-    levels = [(size, [part for _, part in group])
-              for size, group in groupby(zip(sizes, energy), key=lambda one: one[0])]
+    levels = [
+        (size, [part for _, part in group]) for size, group in groupby(zip(sizes, energy), key=lambda one: one[0])
+    ]
     for number, ((height, width), parts) in enumerate(levels, start=1):
-        for which, part in enumerate(parts, start=1):   # several where the method goes through sizes of patches
+        for which, part in enumerate(parts, start=1):  # several where the method goes through sizes of patches
             of = f", patch size {which} of {len(parts)}" if len(parts) > 1 else ""
-            captions += [f"Level {number} of {len(levels)} ({height}×{width} pixels){of}, step {step} of {len(part)}: "
-                         f"energy {value:.3g}." for step, value in enumerate(part, start=1)]
+            captions += [
+                f"Level {number} of {len(levels)} ({height}×{width} pixels){of}, step {step} of {len(part)}: "
+                f"energy {value:.3g}."
+                for step, value in enumerate(part, start=1)
+            ]
         ends[len(captions) - 1] = f"level {number}, {height}×{width}"
     return captions, {number: ends[number] for number in spread(list(ends))}
