@@ -127,7 +127,7 @@ def test_the_example_of_the_readme_runs():
 
 
 def test_importing_labkit_is_quick_and_loads_nothing_heavy():
-    program = "import sys, torch; before = set(sys.modules); import labkit; print(set(sys.modules) - before)"
+    program = "import sys, torch; before = set(sys.modules); import labkit; print(*sorted(set(sys.modules) - before))"
     done = subprocess.run([sys.executable, "-c", program], cwd=ROOT, capture_output=True, text=True, timeout=120,
                           check=True)
-    assert done.stdout.strip() == "{'labkit'}"
+    assert done.stdout.split() == ["labkit", "labkit.chapters"]         # the latter is a table of names
