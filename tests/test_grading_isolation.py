@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import ast
+import importlib
+import inspect
 import io
 import os
 import signal
@@ -9,6 +12,7 @@ import struct
 import subprocess
 import sys
 import time
+from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 from textwrap import dedent
@@ -20,9 +24,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from labkit import chapters
-from labkit.checks import answers, exercises
+from labkit.checks import answers, exercises, fixtures
 from labkit.checks.answers import Fixture, Opaque, Problem, Reply, Request, perform
-from labkit.checks.engine import Mistake, Task, exercise
+from labkit.checks.engine import Exercise, Mistake, Task, exercise
 from labkit.grading import bubblewrap, folders, isolation, processes, wire, withhold
 from labkit.grading.isolation import Cell, Limits, Sandbox, bubblewrap_trouble
 
@@ -121,10 +125,8 @@ def test_a_damaged_message_is_read_or_refused_and_nothing_else(data):
     body = bytearray(wire.dumps(reply)[wire.HEADER_BYTES:])
     for _ in range(data.draw(st.integers(1, 6))):
         body[data.draw(st.integers(0, len(body) - 1))] = data.draw(st.integers(0, 255))
-    try:
+    with suppress(wire.WireError):
         wire.loads(bytes(body[:data.draw(st.integers(0, len(body)))]))
-    except wire.WireError:
-        pass
 
 
 def test_a_frame_that_announces_too_much_is_refused_before_memory_is_taken():
@@ -181,10 +183,84 @@ def test_the_copy_for_every_exercise_of_every_chapter_is_without_checks_results_
         files = {path.relative_to(tmp_path / "labkit").as_posix(): path for path in tmp_path.rglob("*.py")}
         assert files["kernels/__init__.py"].exists() and not [f for f in files if f.endswith(("_cpu.py", "_cuda.py"))]
         assert not files.keys() & {f"grading/{name}.py" for name in ("isolation", "unit", "batch", "release")}
-        checks = [path for name, path in files.items() if name.startswith((f"checks/{chapter}.", f"checks/{chapter}/"))]
+        checks = [path for name, path in files.items() if name.startswith(f"checks/{chapter}/") and not name.endswith("/fixtures.py")]
         assert checks and all("Not there while answers are marked" in path.read_text() for path in checks)
         assert all(f"raise Withheld({name!r})" in "".join(p.read_text() for p in files.values())
                    for name in asked.withholds if name.startswith("labkit."))
+
+
+# --- what the copy keeps of the checks ------------------------------------------------------------------------------
+
+KEPT = [name for name in withhold.kept_of_checks() if (withhold.PACKAGE / name).is_file()]
+
+
+def _imports(tree: ast.AST) -> set[str]:
+    """The modules of labkit that a piece of code imports; `labkit.checks.fixtures` of `from labkit.checks import fixtures`."""
+    found = {alias.name for node in ast.walk(tree) if isinstance(node, ast.Import) for alias in node.names}
+    for node in ast.walk(tree):
+        if isinstance(node, ast.ImportFrom):
+            assert not node.level, "a relative import"
+            inside = [f"{node.module}.{alias.name}" for alias in node.names]
+            found |= {name if _is_module(name) else node.module for name in inside}
+    return {name for name in found if name.partition(".")[0] == "labkit"}
+
+
+def _is_module(name: str) -> bool:
+    package, *parts = name.split(".")
+    path = withhold.PACKAGE.joinpath(*parts)
+    return package == "labkit" and (path.is_dir() or path.with_suffix(".py").is_file())
+
+
+def test_of_the_checks_the_copy_keeps_the_fixtures_and_what_calls_an_answer_and_nothing_else(tmp_path):
+    withhold.write_package(tmp_path, withholds=())
+    package = tmp_path / "labkit"
+    there = {p.relative_to(package).as_posix() for p in (package / "checks").rglob("*.py") if p.read_text() != withhold._SILENT}
+    assert there == set(KEPT) and "checks/diffusion_inpainting/fixtures.py" in there
+    assert all((package / name).read_bytes() == (withhold.PACKAGE / name).read_bytes() for name in there)
+
+
+@pytest.mark.parametrize("name", KEPT)
+def test_what_is_kept_of_the_checks_imports_nothing_of_labkit_but_what_is_kept(name):
+    """What a module holds on to at its top, an answer can reach, withheld or not; a function may import the public library."""
+    tree = ast.parse((withhold.PACKAGE / name).read_text(encoding="utf-8"))
+    functions = [node for node in ast.walk(tree) if isinstance(node, (ast.FunctionDef, ast.AsyncFunctionDef, ast.Lambda))]
+    inside = set().union(*map(_imports, functions))
+    assert not [module for module in inside if module.split(".")[1:2] in (["checks"], ["grading"], ["results"], ["kernels"])]
+    # the engine that the checks' own __init__ imports is the silent one
+    allowed = {"checks/__init__.py": {"labkit.chapters", "labkit.checks.engine"}, "checks/answers.py": {"labkit.checks.fixtures"},
+               "checks/fixtures.py": {"labkit.chapters"}}
+    assert _imports(tree) - inside <= allowed.get(name, {"labkit.checks.fixtures"})
+
+
+@pytest.mark.parametrize("name", [name for name in KEPT if name.endswith("fixtures.py")])
+def test_fixtures_hold_no_exercise_no_reference_and_no_mistake(name):
+    source = (withhold.PACKAGE / name).read_text(encoding="utf-8")
+    module = importlib.import_module(f"labkit.{name.removesuffix('.py').replace('/', '.')}")
+    assert not [key for key, value in vars(module).items() if isinstance(value, (Exercise, Mistake, Task))]
+    words = {node.id for node in ast.walk(ast.parse(source)) if isinstance(node, ast.Name)} | \
+        {node.name for node in ast.walk(ast.parse(source)) if isinstance(node, (ast.FunctionDef, ast.ClassDef))}
+    for asked in (asked for chapter in chapters.CHAPTERS for asked in exercises(chapter.topic).values()):
+        assert not words & {asked.name, f"_{asked.name}", *(q.rpartition(".")[2] for q in asked.withholds if q.startswith("labkit."))}
+        assert all(mistake.sentence not in source for mistake in asked.mistakes.values())
+        code = [inspect.unwrap(one) for one in (asked.reference, *(mistake.variant for mistake in asked.mistakes.values())) if callable(one)]
+        assert not [one for one in code if getattr(one, "__module__", None) == module.__name__]
+
+
+def test_fixtures_are_there_without_the_checks_of_a_chapter():
+    program = ("import sys\n"
+               "from labkit.checks import fixtures\n"
+               "print(type(fixtures.build('inpainting_denoiser', {'variance': 1.0, 'alpha_bars': None}, [])).__name__)\n"
+               "fixtures.load()\n"
+               "print([m for m in sys.modules if m.startswith('labkit.checks.diffusion_inpainting')])\n"
+               "from labkit.checks import exercises\n"
+               "print('inpainting_step' in exercises('diffusion_inpainting'))")
+    run = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True)
+    assert run.stdout == "InpaintingDenoiser\n['labkit.checks.diffusion_inpainting.fixtures']\nTrue\n", run.stderr
+
+
+def test_a_name_of_a_fixture_is_taken_once():
+    with pytest.raises(ValueError, match="labkit.checks.fixtures has a fixture called 'sgd' already; expected a new name"):
+        fixtures.fixture("sgd")(lambda built: None)
 
 
 def test_a_folder_is_emptied_however_deep_and_closed_its_contents_are(tmp_path):
@@ -338,6 +414,38 @@ def test_parallel_loops_run_in_several_threads_so_that_a_race_shows(room):
         """
     reply = room.ask(source, Request((torch.full((1000,), -1.0),)), kind="kernel", limits=Limits())[0]
     assert reply.problem is None and set(reply.value["arrays"][0]) == {0.0, 1.0}
+
+
+@pytest.mark.parametrize(("source", "kind", "arguments"), [
+    ("def f(denoiser, x, known, mask):\n    return denoiser(x, known, mask, 1)", "sampler",
+     (Fixture("inpainting_denoiser", {"variance": 0.3, "alpha_bars": torch.tensor([1.0, 0.5])}), *torch.rand(2, 1, 3, 4, 4).unbind(),
+      torch.eye(4)[None, None])),
+    ("def f(network, optimizer, x, mask):\n    network(x, x, mask, 0.5).sum().backward()\n    optimizer.step()", "step",
+     (Fixture("inpainting_network", {"weights": [torch.ones(1, 4, 3, 3), torch.ones(1)]}), Fixture("sgd", {"learning_rate": 0.1}),
+      torch.rand(2, 1, 4, 4), torch.zeros(2, 1, 4, 4)))], ids=["sampler", "step"])
+def test_a_chapters_own_fixtures_are_built_inside_as_here(source, kind, arguments, room):
+    namespace = {}
+    exec(source, namespace)
+    here = replace(perform(kind, namespace["f"], Request(arguments)), seconds=0.0)
+    inside = replace(room.ask(source, Request(arguments), kind=kind, limits=PATIENT)[0], seconds=0.0)
+    assert here.problem is None
+    assert wire.dumps(inside) == wire.dumps(here)
+
+
+def test_what_an_answer_finds_of_the_checks_are_fixtures_and_silence(closed_room):
+    source = """
+        from importlib import import_module
+        def f(x):
+            loaded = sorted(name for name in sys.modules if name.startswith("labkit.checks"))
+            names = "diffusion_inpainting.fixtures", "diffusion_inpainting.sampling", "filtering", "filtering.linear"
+            fixtures, sampling, filtering, linear = (import_module("labkit.checks." + name) for name in names)
+            held = [name for name, value in vars(fixtures).items() if getattr(value, "__module__", "") == fixtures.__name__]
+            return [loaded, sorted(held), sampling._ddim_sampling(x), filtering.box_filter(x), linear._box_filter(x, 1)]
+        """
+    reply = closed_room.ask(source, limits=PATIENT)[0]
+    assert reply.problem is None, reply.problem
+    assert reply.value == [["labkit.checks", "labkit.checks.answers", "labkit.checks.diffusion_inpainting.fixtures", "labkit.checks.fixtures"],
+                           ["InpaintingDenoiser", "InpaintingNetwork"], None, None, None]
 
 
 @exercise(points=4, minutes=1, reference=lambda x: 2 * x,
@@ -748,9 +856,9 @@ def test_the_environment_is_cleaned(room, monkeypatch):
     monkeypatch.setenv("LABKIT_TEST_SECRET", "hidden")
     monkeypatch.setenv("JPY_PARENT_PID", "1")
     cell = Cell("import os\ndef f(x): return dict(os.environ)", "f")
-    with Sandbox([cell], scratch=room.sandbox.scratch.parent / "clean", bubblewrap=room.bubblewrap) as sandbox:
-        with sandbox.exercise("f", kind="function", withholds=()) as call:
-            environment = call(ONES).value
+    with Sandbox([cell], scratch=room.sandbox.scratch.parent / "clean", bubblewrap=room.bubblewrap) as sandbox, \
+            sandbox.exercise("f", kind="function", withholds=()) as call:
+        environment = call(ONES).value
     assert "LABKIT_TEST_SECRET" not in environment and "JPY_PARENT_PID" not in environment
     assert environment["OMP_NUM_THREADS"] == "1" and not any("hidden" in value for value in environment.values())
 
@@ -819,10 +927,9 @@ def test_bubblewrap_that_is_missing_is_told_and_done_without(monkeypatch, tmp_pa
 
 def test_a_worker_that_cannot_start_is_an_error_of_the_grader(monkeypatch, tmp_path):
     monkeypatch.setattr(isolation, "_environment", lambda *_: {"PYTHONHOME": "/nowhere"})
-    with Sandbox([], scratch=tmp_path / "a", bubblewrap=False) as sandbox:
-        with pytest.raises(RuntimeError, match="did not start"):
-            with sandbox.exercise("f", kind="function", withholds=()):
-                raise AssertionError("it started")
+    with Sandbox([], scratch=tmp_path / "a", bubblewrap=False) as sandbox, pytest.raises(RuntimeError, match="did not start"), \
+            sandbox.exercise("f", kind="function", withholds=()):
+        raise AssertionError("it started")
 
 
 # --- at the end -----------------------------------------------------------------------------------------------------

@@ -1,18 +1,52 @@
 """Small models, optimisers, denoisers and objectives that a check names and that are built beside the student's code.
 
-A check cannot send a function to another process; it sends a name from this table with plain parameters. Each entry is
-simple enough to have its answer in closed form.
+A check cannot send a function to another process; it sends a name that is registered here, with plain parameters. Each
+fixture is simple enough to have its answer in closed form. Those that one chapter alone needs are registered in the same
+way by `labkit/checks/<topic>/fixtures.py`.
+
+A grader keeps these files, and nothing else of the checks, beside the student's code. So they hold no reference and no
+mistake, and a chapter's imports nothing of labkit but this module: what it held on to, an answer could reach.
 """
 
 from __future__ import annotations
 
+import importlib.util
+import sys
 from collections.abc import Callable, Sequence
-from typing import Any
+from importlib.machinery import ModuleSpec, PathFinder
+from typing import Any, TypeVar
 
 import torch
 from torch import Tensor
 
+from labkit import chapters
 
+__all__ = ["GaussianDenoiser", "QuadraticObjective", "adam", "build", "fixture", "linear_model", "load", "module_names", "set_weights", "sgd"]
+
+Maker = TypeVar("Maker", bound=Callable[..., Any])
+
+_MAKERS: dict[str, Callable[..., Any]] = {}
+
+
+def fixture(name: str) -> Callable[[Maker], Maker]:
+    """Register, under a name, a class that is built from the parameters, or a function `(built, *, ...)` of them.
+
+    A function also gets the fixtures of the same call that were made before it, as a list.
+
+    Raises
+    ------
+    ValueError : another module has a fixture of that name.
+    """
+    def register(make: Maker) -> Maker:
+        there = _MAKERS.get(name, make)
+        if there.__module__ != make.__module__:
+            raise ValueError(f"{there.__module__} has a fixture called {name!r} already; expected a new name")
+        _MAKERS[name] = make
+        return make
+    return register
+
+
+@fixture("linear_model")
 def linear_model(built: list, *, weights: Sequence[Tensor]) -> torch.nn.Module:
     """`x ↦ x Wᵀ + b` with `weights = [W, b]`."""
     model = torch.nn.Linear(weights[0].shape[1], weights[0].shape[0])
@@ -20,16 +54,19 @@ def linear_model(built: list, *, weights: Sequence[Tensor]) -> torch.nn.Module:
     return model
 
 
+@fixture("sgd")
 def sgd(built: list, *, learning_rate: float) -> torch.optim.Optimizer:
     """Plain gradient descent on the model built before it."""
     return torch.optim.SGD(_last_model(built).parameters(), lr=learning_rate)
 
 
+@fixture("adam")
 def adam(built: list, *, learning_rate: float) -> torch.optim.Optimizer:
     """Adam with torch's defaults on the model built before it."""
     return torch.optim.Adam(_last_model(built).parameters(), lr=learning_rate)
 
 
+@fixture("gaussian_denoiser")
 class GaussianDenoiser:
     """The exact denoiser when the data are Gaussian: `(x, noise_level) ↦ E[x₀ | x]`. It counts how it was called."""
 
@@ -42,40 +79,7 @@ class GaussianDenoiser:
         return self.mean + gain * (x - self.mean)
 
 
-class InpaintingNetwork(torch.nn.Module):
-    """One convolution 3×3 of x_t, y, M and t put together, called as a chapter's U-Net is; `weights = [W, b]`."""
-
-    def __init__(self, weights: Sequence[Tensor]):
-        super().__init__()
-        outputs, inputs = weights[0].shape[:2]
-        self.convolution = torch.nn.Conv2d(inputs, outputs, 3, padding=1, dtype=weights[0].dtype)
-        set_weights(self, weights)
-
-    def forward(self, x_t: Tensor, known: Tensor, mask: Tensor, t: Tensor) -> Tensor:
-        noise_level = torch.as_tensor(t).to(x_t).reshape(-1, 1, 1, 1).expand(len(x_t), 1, *x_t.shape[2:])
-        return self.convolution(torch.cat([x_t, known.to(x_t), mask.to(x_t), noise_level], dim=1))
-
-
-class InpaintingDenoiser:
-    """A denoiser `(x_t, y, M, t) ↦ x̂₀` in closed form, called as a trained network is.
-
-    It is exact for independent Gaussian values of that variance around a common level, which it takes half from the known pixels
-    and half from x_t. What it returns at the known pixels, or beyond [−1, 1], is for the sampler to put right. It notes at which
-    steps it was asked, and how many pixels it was told are missing.
-    """
-
-    def __init__(self, variance: float, alpha_bars: Tensor):
-        self.variance, self.alpha_bars, self.calls = variance, alpha_bars, []
-
-    def __call__(self, x_t: Tensor, known: Tensor, mask: Tensor, t: int) -> Tensor:
-        self.calls.append((int(t), int(mask.sum())))
-        bar = self.alpha_bars[int(t)].to(x_t)
-        count = (1 - mask.to(x_t)).sum(dim=(2, 3), keepdim=True)
-        level = (known.sum(dim=(2, 3), keepdim=True) / count + x_t.mean(dim=(2, 3), keepdim=True) / bar.sqrt()) / 2
-        gain = bar.sqrt() * self.variance / (bar * self.variance + 1 - bar)
-        return level + gain * (x_t - bar.sqrt() * level)
-
-
+@fixture("quadratic_objective")
 class QuadraticObjective:
     """`u ↦ ½ ‖A u − v‖²`, for methods that descend an energy."""
 
@@ -87,17 +91,6 @@ class QuadraticObjective:
         return 0.5 * (self.matrix @ u - self.target).square().sum()
 
 
-TABLE: dict[str, Callable[..., Any]] = {
-    "linear_model": linear_model,
-    "sgd": sgd,
-    "adam": adam,
-    "inpainting_network": lambda built, **parameters: InpaintingNetwork(**parameters),
-    "inpainting_denoiser": lambda built, **parameters: InpaintingDenoiser(**parameters),
-    "gaussian_denoiser": lambda built, **parameters: GaussianDenoiser(**parameters),
-    "quadratic_objective": lambda built, **parameters: QuadraticObjective(**parameters),
-}
-
-
 def build(name: str, parameters: dict[str, Any], built: list) -> Any:
     """Make the fixture of that name; `built` holds the ones of the same call that were made before it.
 
@@ -105,9 +98,40 @@ def build(name: str, parameters: dict[str, Any], built: list) -> Any:
     ------
     ValueError : no fixture has that name.
     """
-    if name not in TABLE:
-        raise ValueError(f"no fixture is called {name!r}; there are {', '.join(TABLE)}")
-    return TABLE[name](built, **parameters)
+    if name not in _MAKERS:
+        load()
+    if name not in _MAKERS:
+        raise ValueError(f"no fixture is called {name!r}; there are {', '.join(_MAKERS)}")
+    make = _MAKERS[name]
+    return make(**parameters) if isinstance(make, type) else make(built, **parameters)
+
+
+def module_names() -> tuple[str, ...]:
+    """The modules that hold fixtures, or would: this one and one for each chapter."""
+    return __name__, *(f"{__package__}.{chapter.topic}.fixtures" for chapter in chapters.CHAPTERS)
+
+
+def load() -> None:
+    """Import the fixtures of every chapter that has some of its own, and nothing else of its checks."""
+    for name in module_names():
+        spec = None if name in sys.modules else _find(name)
+        if spec is None or spec.loader is None:
+            continue
+        module = importlib.util.module_from_spec(spec)
+        sys.modules[name] = module      # so that the chapter's checks, imported later, find this one
+        try:
+            spec.loader.exec_module(module)
+        except BaseException:
+            del sys.modules[name]
+            raise
+
+
+def _find(name: str) -> ModuleSpec | None:
+    """Where a chapter's fixtures lie. `importlib.util.find_spec` would import the chapter's checks on the way."""
+    folder, _, _ = name.rpartition(".")
+    package = PathFinder.find_spec(folder, sys.modules[__package__].__path__)
+    places = package.submodule_search_locations if package else None
+    return PathFinder.find_spec(name, places) if places else None
 
 
 def set_weights(module: torch.nn.Module, weights: Sequence[Tensor], *, refuse: type[Exception] = ValueError) -> None:

@@ -48,7 +48,8 @@ class Class:
 
 
 def grade(submissions: Path, *, out: Path, secret: Path, course: Path, jobs: int | None = None, scheduler: str | None = None,
-          only: Sequence[str] = (), resume: bool = False, class_list: Path | None = None, limits: Limits = Limits(),
+          only: Sequence[str] = (), resume: bool = False, class_list: Path | None = None,
+          limits: Limits = Limits(),    # noqa: B008  (nothing can change it)
           bubblewrap: bool | None = None, progress: bool = True) -> Class:
     """Mark every submission and write all tables and pages.
 

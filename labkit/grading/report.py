@@ -36,7 +36,8 @@ _MISTAKES = {    # what the engine and the sandbox name, besides the mistakes th
     "writes_into_input": "it wrote into its input", "property": "a property does not hold", "hidden_only": "right in the notebook only",
     "not_comparable": "it returned something that cannot be compared", "TimeLimit": "stopped: it took too long",
     "MemoryLimit": "stopped: too much memory", "ProcessLimit": "stopped: too many processes", "FileLimit": "stopped: too many files",
-    "OutputLimit": "stopped: it printed too much", "Withheld": "it called what the exercise asks to write", "Crash": "it ended its process", "Protocol": "it meddled with the grader's channel",
+    "OutputLimit": "stopped: it printed too much", "Withheld": "it called what the exercise asks to write", "Crash": "it ended its process",
+    "Protocol": "it meddled with the grader's channel",
 }
 
 
@@ -252,7 +253,8 @@ def _histogram(marks: Sequence[float], out_of: float) -> str:
         drawn.append(f'<rect class="column" x="{k * width + 6}" y="{30 + height - tall:.1f}" width="{width - 12}" height="{tall:.1f}" rx="2"/>')
         if count:
             drawn.append(f'<text x="{(k + 0.5) * width}" y="{24 + height - tall:.1f}" text-anchor="middle">{count}</text>')
-    drawn += [f'<text x="{min(max(k * width, 8), 10 * width - 8)}" y="{height + 50}" text-anchor="middle">{out_of * k / 10:g}</text>' for k in range(11)]
+    drawn += [f'<text x="{min(max(k * width, 8), 10 * width - 8)}" y="{height + 50}" text-anchor="middle">{out_of * k / 10:g}</text>'
+              for k in range(11)]
     words = "; ".join(f"{count} from {out_of * k / 10:g} to {out_of * (k + 1) / 10:g}" for k, count in enumerate(columns) if count)
     return (f'<div class="wide"><svg viewBox="0 0 {10 * width} {height + 60}" width="{10 * width}" role="img" '
             f'aria-label="Number of students by points: {words}"><line class="axis" x1="0" x2="{10 * width}" y1="{height + 30}" '

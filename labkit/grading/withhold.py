@@ -19,6 +19,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from types import ModuleType
 
+from labkit import chapters
+
 PACKAGE = Path(__file__).resolve().parent.parent
 _KEPT_OF_CHECKS = ("checks/__init__.py", "checks/answers.py", "checks/fixtures.py")    # what the worker itself runs on
 _KEPT_OF_GRADING = ("__init__.py", "folders.py", "processes.py", "withhold.py", "wire.py", "worker.py")
@@ -70,12 +72,17 @@ def _package(withholds: frozenset[str]) -> dict[str, bytes]:
             content = _SILENT.encode()
         elif part == "results" or part == "grading" and path.name not in _KEPT_OF_GRADING:
             continue
-        elif part == "checks" and path.suffix == ".py" and path.as_posix() not in _KEPT_OF_CHECKS:
+        elif part == "checks" and path.suffix == ".py" and path.as_posix() not in kept_of_checks():
             content = _SILENT.encode()
         result[place] = changed.get(path, content)
         if path.suffix == ".py":
             result[importlib.util.cache_from_source(place)] = _bytecode(result[place], place)
     return result
+
+
+def kept_of_checks() -> tuple[str, ...]:
+    """The files of the checks that the copy has: what the worker itself runs on, and what it builds for the answers."""
+    return *_KEPT_OF_CHECKS, *(f"checks/{chapter.topic}/fixtures.py" for chapter in chapters.CHAPTERS)
 
 
 def _bytecode(source: bytes, name: str) -> bytes:

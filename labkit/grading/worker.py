@@ -31,7 +31,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from labkit.checks import answers
+from labkit.checks import answers, fixtures
 from labkit.checks.answers import Problem, Reply
 from labkit.grading import folders, processes, wire
 from labkit.grading.withhold import withhold_libraries
@@ -57,6 +57,7 @@ def main() -> None:
     os.nice(5)       # the process that watches the limits goes first
     _prepare_parent()
     torch.set_num_threads(1)
+    fixtures.load()
     for name in settings["preload"]:
         with contextlib.suppress(Exception):     # a broken library is the business of the cell that imports it
             importlib.import_module(name)
@@ -186,7 +187,7 @@ class _Answerer:
         """Forget the parent's labkit, all but what runs here: this exercise has a copy of its own on the disk."""
         self.name, self.kind = name, kind
         importlib.invalidate_caches()
-        keep = ("labkit.checks", "labkit.checks.answers", "labkit.checks.fixtures")
+        keep = ("labkit.checks", "labkit.checks.answers", *fixtures.module_names())
         for module in [m for m in sys.modules if m.startswith("labkit.") and not m.startswith("labkit.grading")]:
             if module not in keep:
                 del sys.modules[module]
