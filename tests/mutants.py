@@ -27,7 +27,6 @@ from labkit import chapters, checks
 from labkit.checks.answers import Request, perform
 from labkit.checks.compare import difference
 from tests import inputs, solutions
-from tests.inputs.patchmatch import distances as _distances  # noqa: F401
 
 TRIES = 60
 SECONDS = 30

@@ -42,7 +42,7 @@ def each_answer(table):
     return pytest.mark.parametrize("chapter, name, answer", [
         pytest.param(chapter, name, answer, id=f"{chapter}-{name}-{answer.__name__}")
         for chapter in CHAPTERS
-        for name, answers in getattr(importlib.import_module(f"tests.test_checks_{chapter}"), table, {}).items() for answer in answers])
+        for name, answers in getattr(importlib.import_module(f"tests.test_checks_{chapter}"), table).items() for answer in answers])
 
 
 @each_exercise
