@@ -25,6 +25,10 @@ def __dir__() -> list[str]:
 def random_features(image: Tensor, *, levels: int = 3, filters: int = 32, patch_size: int = 7, seed: int = 0) -> list[Tensor]:
     """Responses of random filters, rectified, on a pyramid of the image.
 
+    >>> image = torch.rand(3, 32, 32, generator=labkit.runtime.generator(0))
+    >>> [tuple(level.shape) for level in labkit.features.random_features(image, levels=2, filters=8)]
+    [(8, 26, 26), (8, 10, 10)]
+
     Parameters
     ----------
     image : (C, H, W).

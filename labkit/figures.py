@@ -30,7 +30,11 @@ def __dir__() -> list[str]:
 
 
 class Figure:
-    """Something to look at: `html` for a page, `text` for a terminal. The last line of a cell shows it."""
+    """Something to look at: `html` for a page, `text` for a terminal. The last line of a cell shows it.
+
+    >>> labkit.figures.Figure("<b>bold</b>", "bold")
+    bold
+    """
 
     def __init__(self, html: str, text: str):
         self.html, self.text = html, text
@@ -45,6 +49,10 @@ class Figure:
 def figure_html(picture: bytes, *, alt: str, caption: str = "", width: int | None = None) -> str:
     """One picture (the bytes of a PNG or JPEG file) with its caption, as an HTML `<figure>`.
 
+    >>> page = labkit.figures.figure_html(labkit.images.to_bytes(torch.zeros(1, 4, 4)), alt="Black.", caption="Night")
+    >>> page.count("<img"), page.count("<figcaption")
+    (1, 1)
+
     Parameters
     ----------
     alt : what the picture shows, for who cannot see it; must not be empty.
@@ -56,6 +64,9 @@ def figure_html(picture: bytes, *, alt: str, caption: str = "", width: int | Non
 def show(images: Tensor | Sequence[Tensor], *, alt: str, titles: Sequence[str] | None = None, caption: str = "",
          columns: int | None = None, width: int | None = None) -> Figure:
     """Show one or several images side by side.
+
+    >>> labkit.figures.show([torch.zeros(1, 4, 6), torch.ones(1, 4, 6)], alt="Black beside white.", titles=["black", "white"])
+    [Figure: Black beside white. (black 6×4, white 6×4)]
 
     Parameters
     ----------
@@ -90,7 +101,14 @@ def show(images: Tensor | Sequence[Tensor], *, alt: str, titles: Sequence[str] |
 
 
 def chart(figure: matplotlib.figure.Figure, *, alt: str, caption: str = "") -> Figure:
-    """Show a matplotlib figure (made by `matplotlib.figure.Figure`, not by pyplot) with words for it."""
+    """Show a matplotlib figure (made by `matplotlib.figure.Figure`, not by pyplot) with words for it.
+
+    >>> from matplotlib.figure import Figure as Canvas
+    >>> canvas = Canvas()
+    >>> _ = canvas.subplots().plot([3, 1, 2])
+    >>> labkit.figures.chart(canvas, alt="A curve that falls and rises.")
+    [Chart: A curve that falls and rises.]
+    """
     if not alt.strip():
         raise ValueError("alt is empty; expected a sentence that says what the chart shows")
     file = io.BytesIO()
@@ -99,7 +117,13 @@ def chart(figure: matplotlib.figure.Figure, *, alt: str, caption: str = "") -> F
 
 
 def table(rows: Sequence[Sequence[object]], *, header: Sequence[str], caption: str = "") -> Figure:
-    """Show a table; numbers are aligned to the right, the first column names its row."""
+    """Show a table; numbers are aligned to the right, the first column names its row.
+
+    >>> labkit.figures.table([["box", 24.5], ["bilateral", 27.25]], header=["filter", "PSNR"])
+    filter      PSNR
+    box        24.50
+    bilateral  27.25
+    """
     cells = [[f"{cell:.2f}" if isinstance(cell, float) else str(cell) for cell in row] for row in rows]
     for number, row in enumerate(cells):
         if len(row) != len(header):
@@ -121,6 +145,11 @@ def colorize(values: Tensor, *, low: float | None = None, high: float | None = N
 
     `low` and `high` are the values of the first and the last colour; `None` takes the smallest and largest there are.
     The default colour map keeps its order for colour-blind readers and in grey print.
+
+    >>> labkit.figures.colorize(torch.tensor([[0.0, 1.0]]))[:, 0].round(decimals=2)
+    tensor([[0.2700, 0.9900],
+            [0.0000, 0.9100],
+            [0.3300, 0.1400]])
     """
     import matplotlib
 
@@ -134,7 +163,11 @@ def colorize(values: Tensor, *, low: float | None = None, high: float | None = N
 
 
 def difference(first: Tensor, second: Tensor, *, gain: float = 1.0) -> Tensor:
-    """A signed difference for the eye, grey where the images agree: `0.5 + gain * (first - second) / 2`, clipped."""
+    """A signed difference for the eye, grey where the images agree: `0.5 + gain * (first - second) / 2`, clipped.
+
+    >>> labkit.figures.difference(torch.tensor([[[0.5, 0.9]]]), torch.tensor([[[0.5, 0.5]]]), gain=2)
+    tensor([[[0.5000, 0.9000]]])
+    """
     if first.shape != second.shape:
         raise ValueError(f"first is {tuple(first.shape)} and second is {tuple(second.shape)}; expected the same shape")
     return (0.5 + gain * (first - second) / 2).clamp(0, 1)
@@ -147,6 +180,9 @@ def color_wheel(shift: Tensor, *, largest: float | None = None) -> Tensor:
     green. To the upper right colours grow lighter, to the lower left darker, so that the eight directions of a compass
     stay apart for who sees no difference between red and green, or between blue and yellow. The map is linear in CIE
     L*a*b* (as far as a screen has the colours): equal changes of a shift look about equally large.
+
+    >>> labkit.figures.color_wheel(torch.zeros(2, 1, 1)).flatten().round(decimals=2)      # no shift is grey
+    tensor([0.5700, 0.5700, 0.5700])
 
     Parameters
     ----------
@@ -167,7 +203,11 @@ def color_wheel(shift: Tensor, *, largest: float | None = None) -> Tensor:
 
 
 def color_wheel_key(*, size: int = 81) -> Tensor:
-    """The key to `color_wheel`, as an image `(3, size, size)`: no shift in the centre, the largest at each edge."""
+    """The key to `color_wheel`, as an image `(3, size, size)`: no shift in the centre, the largest at each edge.
+
+    >>> labkit.figures.color_wheel_key(size=5).shape
+    torch.Size([3, 5, 5])
+    """
     validate_integer(size, name="size", minimum=3, odd=True)
     along = torch.linspace(-1, 1, size)
     return color_wheel(torch.stack(torch.meshgrid(along, along, indexing="ij")), largest=1.0)

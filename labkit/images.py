@@ -39,7 +39,11 @@ _PAD_MODES: dict[str, Any] = {"reflect": "reflect", "replicate": "edge", "period
 # --- loading and saving ---------------------------------------------------------------------------------------------
 
 def data_folder() -> Path:
-    """The folder of the course's own pictures: `$LABKIT_DATA`, the repository's `data`, or the installed copy."""
+    """The folder of the course's own pictures: `$LABKIT_DATA`, the repository's `data`, or the installed copy.
+
+    >>> labkit.images.data_folder().joinpath("textures", "pebbles.png").is_file()
+    True
+    """
     package = Path(__file__).resolve().parent
     places = [Path(os.environ["LABKIT_DATA"])] if os.environ.get("LABKIT_DATA") else []
     places += [package.parent / "data", package / "_data"]
@@ -51,13 +55,22 @@ def data_folder() -> Path:
 
 
 def names() -> list[str]:
-    """The bundled pictures that `load` knows by name: scikit-image's photographs and the course's own."""
+    """The bundled pictures that `load` knows by name: scikit-image's photographs and the course's own.
+
+    >>> [name for name in labkit.images.names() if name.startswith("c")]
+    ['camera', 'cat', 'chelsea', 'cloth', 'coffee']
+    """
     return sorted({*_PHOTOGRAPHS, *_own_pictures()})
 
 
 def load(source: str | os.PathLike | np.ndarray, *, size: int | tuple[int, int] | None = None,
          grey: bool = False) -> Tensor:
     """Read a picture as a float32 tensor `(C, H, W)` in `[0, 1]`.
+
+    >>> labkit.images.load("pebbles", size=(48, 64)).shape
+    torch.Size([3, 48, 64])
+    >>> labkit.images.load("camera", size=100).shape
+    torch.Size([1, 100, 100])
 
     Parameters
     ----------
@@ -92,6 +105,9 @@ def load(source: str | os.PathLike | np.ndarray, *, size: int | tuple[int, int] 
 
 def load_clip(name: str | os.PathLike) -> Tensor:
     """Read a short video as a float32 tensor `(T, C, H, W)`: one of the course's clips by name, or any animated picture.
+
+    >>> labkit.images.load_clip("fire").shape
+    torch.Size([24, 3, 64, 64])
 
     Raises
     ------
@@ -157,6 +173,10 @@ def _load_file(path: Path) -> Tensor:
 def from_array(array: np.ndarray) -> Tensor:
     """Turn a NumPy array `(H, W)` or `(H, W, C)` into an image. The array is copied. Alpha is composited on white.
 
+    >>> import numpy as np
+    >>> labkit.images.from_array(np.array([[0, 51, 255]], dtype=np.uint8))
+    tensor([[[0.0000, 0.2000, 1.0000]]])
+
     Raises
     ------
     ValueError : wrong rank, number of channels or type, or a value that is not finite.
@@ -180,14 +200,22 @@ def from_array(array: np.ndarray) -> Tensor:
 
 
 def to_array(image: Tensor) -> np.ndarray:
-    """Turn an image `(C, H, W)` into a NumPy array `(H, W, C)`, or `(H, W)` where it is grey; nothing is clipped."""
+    """Turn an image `(C, H, W)` into a NumPy array `(H, W, C)`, or `(H, W)` where it is grey; nothing is clipped.
+
+    >>> labkit.images.to_array(torch.zeros(3, 4, 5)).shape
+    (4, 5, 3)
+    """
     validate_image(image, batch=False)
     array = image.detach().cpu().numpy().transpose(1, 2, 0)
     return array[..., 0] if array.shape[2] == 1 else array
 
 
 def to_pixels(image: Tensor) -> np.ndarray:
-    """8-bit pixels `(H, W)` or `(H, W, 3)` of an image of 1 or 3 channels, clipped to `[0, 1]` and rounded."""
+    """8-bit pixels `(H, W)` or `(H, W, 3)` of an image of 1 or 3 channels, clipped to `[0, 1]` and rounded.
+
+    >>> labkit.images.to_pixels(torch.tensor([[[-0.1, 0.2, 1.0]]]))
+    array([[  0,  51, 255]], dtype=uint8)
+    """
     validate_image(image, channels=(1, 3), batch=False)
     pixels = image.detach().cpu().float().numpy()   # NumPy: small torch operations wait for their threads on busy cores
     pixels = np.rint(np.clip(pixels, 0, 1) * 255).astype(np.uint8).transpose(1, 2, 0)
@@ -195,7 +223,11 @@ def to_pixels(image: Tensor) -> np.ndarray:
 
 
 def to_bytes(image: Tensor, format: str = "png") -> bytes:
-    """The image as a file in memory: `"png"` (exact to 8 bits) or `"jpeg"` (quality 90, smaller)."""
+    """The image as a file in memory: `"png"` (exact to 8 bits) or `"jpeg"` (quality 90, smaller).
+
+    >>> labkit.images.to_bytes(torch.zeros(1, 4, 5), "jpeg")[6:10]
+    b'JFIF'
+    """
     from PIL import Image
 
     validate_choice(format, name="format", choices=("png", "jpeg"))
@@ -207,6 +239,14 @@ def to_bytes(image: Tensor, format: str = "png") -> bytes:
 
 def save(image: Tensor, path: str | os.PathLike) -> None:
     """Write an image of 1 or 3 channels to a file; the ending of its name picks the format.
+
+    >>> import tempfile, pathlib
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     path = pathlib.Path(folder, "grey.png")
+    ...     labkit.images.save(torch.full((1, 2, 2), 0.2), path)
+    ...     print(labkit.images.load(path))
+    tensor([[[0.2000, 0.2000],
+             [0.2000, 0.2000]]])
 
     Raises
     ------
@@ -224,6 +264,11 @@ def save(image: Tensor, path: str | os.PathLike) -> None:
 
 def resize(image: Tensor, *, size: tuple[int, int] | None = None, scale: float | None = None) -> Tensor:
     """Resize by anti-aliased bicubic interpolation, clipped to the range of the input (bicubic overshoots).
+
+    >>> labkit.images.resize(torch.ones(3, 30, 40), scale=0.5).shape
+    torch.Size([3, 15, 20])
+    >>> labkit.images.resize(torch.ones(3, 30, 40), size=(10, 12)).shape
+    torch.Size([3, 10, 12])
 
     Parameters
     ----------
@@ -249,6 +294,11 @@ def resize(image: Tensor, *, size: tuple[int, int] | None = None, scale: float |
 def crop(image: Tensor, *, row: int, column: int, height: int, width: int) -> Tensor:
     """The part of an image whose top-left pixel is `(row, column)`, as a copy.
 
+    >>> image = torch.arange(12.0).reshape(1, 3, 4)
+    >>> labkit.images.crop(image, row=1, column=2, height=2, width=2)
+    tensor([[[ 6.,  7.],
+             [10., 11.]]])
+
     Raises
     ------
     ValueError : the part does not lie inside the image.
@@ -264,6 +314,12 @@ def crop(image: Tensor, *, row: int, column: int, height: int, width: int) -> Te
 
 def pad(image: Tensor, *, amount: int, border: str) -> Tensor:
     """Continue an image by `amount` pixels on all four sides.
+
+    >>> line = torch.tensor([[[1.0, 2.0, 3.0]]])
+    >>> labkit.images.pad(line, amount=2, border="reflect")[0, 2]
+    tensor([3., 2., 1., 2., 3., 2., 1.])
+    >>> labkit.images.pad(line, amount=2, border="periodic")[0, 2]
+    tensor([2., 3., 1., 2., 3., 1., 2.])
 
     Parameters
     ----------
@@ -287,6 +343,9 @@ def pad(image: Tensor, *, amount: int, border: str) -> Tensor:
 
 def tile(images: list[Tensor] | Tensor, *, columns: int | None = None, gap: int = 4, background: float = 1.0) -> Tensor:
     """Lay images of one size out in a grid, row by row, as one image.
+
+    >>> labkit.images.tile([torch.zeros(3, 8, 10)] * 3, columns=2, gap=4).shape
+    torch.Size([3, 20, 24])
 
     Parameters
     ----------
@@ -317,7 +376,11 @@ def tile(images: list[Tensor] | Tensor, *, columns: int | None = None, gap: int 
 # --- colours --------------------------------------------------------------------------------------------------------
 
 def to_grey(image: Tensor) -> Tensor:
-    """One channel, the ITU-R BT.601 luma 0.299 R + 0.587 G + 0.114 B; a grey image is copied."""
+    """One channel, the ITU-R BT.601 luma 0.299 R + 0.587 G + 0.114 B; a grey image is copied.
+
+    >>> labkit.images.to_grey(torch.tensor([1.0, 0.5, 0.0]).reshape(3, 1, 1))
+    tensor([[[0.5925]]])
+    """
     validate_image(image, channels=(1, 3))
     if image.shape[-3] == 1:
         return image.clone()
@@ -325,7 +388,12 @@ def to_grey(image: Tensor) -> Tensor:
 
 
 def to_ycbcr(image: Tensor) -> Tensor:
-    """RGB to full-range YCbCr (JPEG's), Cb and Cr shifted by 0.5 so that all three lie in `[0, 1]`."""
+    """RGB to full-range YCbCr (JPEG's), Cb and Cr shifted by 0.5 so that all three lie in `[0, 1]`.
+
+    >>> red = torch.tensor([1.0, 0.0, 0.0]).reshape(3, 1, 1)
+    >>> labkit.images.to_ycbcr(red).flatten()
+    tensor([0.2990, 0.3313, 1.0000])
+    """
     validate_image(image, channels=(3,))
     luma = to_grey(image)
     red, blue = image[..., 0:1, :, :], image[..., 2:3, :, :]
@@ -333,7 +401,12 @@ def to_ycbcr(image: Tensor) -> Tensor:
 
 
 def from_ycbcr(image: Tensor) -> Tensor:
-    """Full-range YCbCr back to RGB, the inverse of `to_ycbcr`; nothing is clipped."""
+    """Full-range YCbCr back to RGB, the inverse of `to_ycbcr`; nothing is clipped.
+
+    >>> red = torch.tensor([1.0, 0.0, 0.0]).reshape(3, 1, 1)
+    >>> torch.allclose(labkit.images.from_ycbcr(labkit.images.to_ycbcr(red)), red, atol=1e-6)
+    True
+    """
     validate_image(image, channels=(3,))
     luma, blue, red = (image[..., k:k + 1, :, :] for k in range(3))
     red = luma + 1.402 * (red - 0.5)
@@ -346,7 +419,12 @@ _WHITE = (0.95047, 1.0, 1.08883)   # D65, 2° observer
 
 
 def to_lab(image: Tensor) -> Tensor:
-    """sRGB to CIE L*a*b* (D65): L in [0, 100], a and b about [-128, 127]. The one function that leaves `[0, 1]`."""
+    """sRGB to CIE L*a*b* (D65): L in [0, 100], a and b about [-128, 127]. The one function that leaves `[0, 1]`.
+
+    >>> red = torch.tensor([1.0, 0.0, 0.0]).reshape(3, 1, 1)
+    >>> labkit.images.to_lab(red).flatten().round(decimals=2)
+    tensor([53.2400, 80.0900, 67.2000])
+    """
     validate_image(image, channels=(3,))
     linear = torch.where(image > 0.04045, ((image.clamp(min=0.04045) + 0.055) / 1.055) ** 2.4, image / 12.92)
     matrix = image.new_tensor(_RGB_TO_XYZ) / image.new_tensor(_WHITE)[:, None]
@@ -357,7 +435,11 @@ def to_lab(image: Tensor) -> Tensor:
 
 
 def from_lab(lab: Tensor) -> Tensor:
-    """CIE L*a*b* (D65) back to sRGB, the inverse of `to_lab`; colours outside sRGB are clipped to `[0, 1]`."""
+    """CIE L*a*b* (D65) back to sRGB, the inverse of `to_lab`; colours outside sRGB are clipped to `[0, 1]`.
+
+    >>> labkit.images.from_lab(torch.tensor([53.24, 80.09, 67.20]).reshape(3, 1, 1)).flatten().round(decimals=2)
+    tensor([1., 0., 0.])
+    """
     validate_image(lab, name="lab", channels=(3,))
     y = (lab[..., 0:1, :, :] + 16) / 116
     root = torch.cat([y + lab[..., 1:2, :, :] / 500, y, y - lab[..., 2:3, :, :] / 200], dim=-3)
@@ -373,6 +455,11 @@ def match_colors(image: Tensor, *, reference: Tensor) -> Tensor:
     """The image with the mean and covariance of another's colours, by the linear map that moves colours least.
 
     It is the optimal transport between two Gaussians that have these means and covariances.
+
+    >>> image, reference = (torch.rand(3, 8, 8, generator=labkit.runtime.generator(seed)) for seed in (0, 1))
+    >>> matched = labkit.images.match_colors(image / 2, reference=reference / 2)
+    >>> torch.allclose(matched.mean((1, 2)), reference.mean((1, 2)) / 2, atol=0.02)    # clipped to the range of the reference
+    True
 
     Parameters
     ----------
@@ -416,7 +503,12 @@ def _square_root(covariance: Tensor) -> Tensor:
 # --- noise ----------------------------------------------------------------------------------------------------------
 
 def add_gaussian_noise(image: Tensor, *, sigma: float, seed: int = 0) -> Tensor:
-    """Add white Gaussian noise of standard deviation `sigma` (25/255 is the usual test); nothing is clipped."""
+    """Add white Gaussian noise of standard deviation `sigma` (25/255 is the usual test); nothing is clipped.
+
+    >>> noisy = labkit.images.add_gaussian_noise(torch.full((1, 100, 100), 0.5), sigma=0.1, seed=3)
+    >>> round(float(noisy.mean()), 2), round(float(noisy.std()), 2)
+    (0.5, 0.1)
+    """
     validate_image(image)
     validate_number(sigma, name="sigma", minimum=0)
     noise = torch.randn(image.shape, generator=runtime.generator(seed))
@@ -424,7 +516,12 @@ def add_gaussian_noise(image: Tensor, *, sigma: float, seed: int = 0) -> Tensor:
 
 
 def add_poisson_noise(image: Tensor, *, peak: float, seed: int = 0) -> Tensor:
-    """Photon noise: a pixel of value v becomes Poisson(peak · v) / peak, so `peak` is the count of photons in white."""
+    """Photon noise: a pixel of value v becomes Poisson(peak · v) / peak, so `peak` is the count of photons in white.
+
+    >>> noisy = labkit.images.add_poisson_noise(torch.full((1, 100, 100), 0.5), peak=50, seed=3)
+    >>> round(float(noisy.mean()), 2), round(float(noisy.var()), 2)   # the variance of v is v / peak
+    (0.5, 0.01)
+    """
     validate_image(image)
     validate_number(peak, name="peak", above=0)
     if float(image.min()) < 0:
@@ -433,7 +530,12 @@ def add_poisson_noise(image: Tensor, *, peak: float, seed: int = 0) -> Tensor:
 
 
 def add_salt_and_pepper_noise(image: Tensor, *, amount: float, seed: int = 0) -> Tensor:
-    """Turn a share `amount` of the pixels to black or white, as often one as the other, all channels together."""
+    """Turn a share `amount` of the pixels to black or white, as often one as the other, all channels together.
+
+    >>> noisy = labkit.images.add_salt_and_pepper_noise(torch.full((1, 100, 100), 0.5), amount=0.2, seed=3)
+    >>> [round(float((noisy == value).float().mean()), 1) for value in (0.0, 0.5, 1.0)]
+    [0.1, 0.8, 0.1]
+    """
     validate_image(image)
     validate_number(amount, name="amount", minimum=0, maximum=1)
     draw = torch.rand((*image.shape[:-3], 1, *image.shape[-2:]), generator=runtime.generator(seed)).to(image.device)

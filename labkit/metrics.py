@@ -41,13 +41,21 @@ _LARGEST_MATRIX = 2 ** 28                                    # distances; 1 GB i
 # --- pixel against pixel --------------------------------------------------------------------------------------------
 
 def mse(image: Tensor, reference: Tensor) -> Tensor:
-    """Mean squared error over pixels and channels."""
+    """Mean squared error over pixels and channels.
+
+    >>> labkit.metrics.mse(torch.zeros(1, 2, 2), torch.full((1, 2, 2), 0.5))
+    tensor(0.2500)
+    """
     image, reference, finish = _pair(image, reference)
     return finish((image - reference).square().mean(dim=(1, 2, 3)))
 
 
 def rmse(image: Tensor, reference: Tensor) -> Tensor:
-    """Root mean squared error, in units of intensity."""
+    """Root mean squared error, in units of intensity.
+
+    >>> labkit.metrics.rmse(torch.zeros(1, 2, 2), torch.full((1, 2, 2), 0.5))
+    tensor(0.5000)
+    """
     image, reference, finish = _pair(image, reference)
     return finish((image - reference).square().mean(dim=(1, 2, 3)).sqrt())
 
@@ -56,6 +64,9 @@ def psnr(image: Tensor, reference: Tensor, *, data_range: float = 1.0) -> Tensor
     """Peak signal-to-noise ratio in dB: 10 log10(data_range² / MSE), infinite for equal pictures.
 
     The range is squared, which one of the lectures' slides forgets (part II, "Demo: denoising").
+
+    >>> labkit.metrics.psnr(torch.zeros(1, 2, 2), torch.full((1, 2, 2), 0.1)).round()
+    tensor(20.)
 
     Parameters
     ----------
@@ -71,6 +82,9 @@ def total_variation(image: Tensor, *, isotropic: bool = True) -> Tensor:
     """The sum over pixels of ‖∇u‖, or of |∂₁u| + |∂₂u| if not `isotropic`; channels are added up.
 
     A difference that would leave the image is 0. One value for (C, H, W), (N,) for (N, C, H, W).
+
+    >>> labkit.metrics.total_variation(torch.tensor([[[0.0, 0.0, 1.0]]]))
+    tensor(1.)
     """
     validate_image(image)
     down, right = gradient(image if image.dtype == torch.float64 else image.float())
@@ -82,6 +96,11 @@ def total_variation(image: Tensor, *, isotropic: bool = True) -> Tensor:
 
 def ssim(image: Tensor, reference: Tensor, *, window: str = "gaussian", data_range: float = 1.0) -> Tensor:
     """Mean structural similarity index (SSIM), at most 1; the mean of `ssim_map`. Differentiable.
+
+    >>> clean = labkit.images.load("pebbles", size=64)
+    >>> noisy = labkit.images.add_gaussian_noise(clean, sigma=0.1)
+    >>> labkit.metrics.ssim(clean, clean), bool(labkit.metrics.ssim(noisy, clean) < 0.95)
+    (tensor(1.), True)
 
     Parameters
     ----------
@@ -102,7 +121,12 @@ def ssim(image: Tensor, reference: Tensor, *, window: str = "gaussian", data_ran
 
 
 def ssim_map(image: Tensor, reference: Tensor, *, window: str = "gaussian", data_range: float = 1.0) -> Tensor:
-    """SSIM of every window that lies wholly inside: (C, H − 10, W − 10), or (C, H − 6, W − 6) for `"uniform"`."""
+    """SSIM of every window that lies wholly inside: (C, H − 10, W − 10), or (C, H − 6, W − 6) for `"uniform"`.
+
+    >>> clean = labkit.images.load("pebbles", size=64)
+    >>> labkit.metrics.ssim_map(clean, clean).shape, clean.shape
+    (torch.Size([3, 54, 54]), torch.Size([3, 64, 64]))
+    """
     dtype, single = image.dtype, image.ndim == 3
     image, reference, _ = _pair(image, reference)
     similarity, _ = _ssim_maps(image, reference, window=window, data_range=data_range)
@@ -114,6 +138,10 @@ def ms_ssim(image: Tensor, reference: Tensor, *, levels: int = 5, data_range: fl
 
     Each level averages 2 × 2 pixels of the one before. A channel's value is the product of the levels' means, each to
     the power of its weight (a mean below 0 counts as 0); channels are averaged.
+
+    >>> clean = labkit.images.load("pebbles", size=64)
+    >>> labkit.metrics.ms_ssim(clean, clean, levels=2)
+    tensor(1.)
 
     Parameters
     ----------
@@ -177,12 +205,22 @@ def _ssim_maps(image: Tensor, reference: Tensor, *, window: str, data_range: flo
 # --- perceptual metrics that need no pretrained weights -------------------------------------------------------------
 
 def gmsd(image: Tensor, reference: Tensor) -> Tensor:
-    """Gradient magnitude similarity deviation (Xue et al. 2014), by piq: 0 for equal pictures. Values in [0, 1]."""
+    """Gradient magnitude similarity deviation (Xue et al. 2014), by piq: 0 for equal pictures. Values in [0, 1].
+
+    >>> clean = labkit.images.load("pebbles", size=64)
+    >>> labkit.metrics.gmsd(clean, clean)
+    tensor(0.)
+    """
     return _piq("gmsd", image, reference, smallest=16)
 
 
 def fsim(image: Tensor, reference: Tensor) -> Tensor:
-    """Feature similarity (Zhang et al. 2011), by piq; FSIMc on colour pictures: 1 for equal ones. Values in [0, 1]."""
+    """Feature similarity (Zhang et al. 2011), by piq; FSIMc on colour pictures: 1 for equal ones. Values in [0, 1].
+
+    >>> clean = labkit.images.load("pebbles", size=64)
+    >>> labkit.metrics.fsim(clean, clean).round(decimals=4)
+    tensor(1.)
+    """
     return _piq("fsim", image, reference, smallest=16, chromatic=image.shape[-3] == 3)
 
 
@@ -190,6 +228,10 @@ def haarpsi(image: Tensor, reference: Tensor) -> Tensor:
     """Haar wavelet-based perceptual similarity (Reisenhofer et al. 2018), by piq: 1 for equal pictures.
 
     Values in [0, 1]; sides of at least 16 pixels.
+
+    >>> clean = labkit.images.load("pebbles", size=64)
+    >>> labkit.metrics.haarpsi(clean, clean).round(decimals=4)
+    tensor(1.)
     """
     return _piq("haarpsi", image, reference, smallest=16)
 
@@ -199,18 +241,31 @@ def vif(image: Tensor, reference: Tensor) -> Tensor:
 
     Values in [0, 1]; sides of at least 41 pixels. Not symmetric, and above 1 where `image` has more contrast than
     the reference.
+
+    >>> clean = labkit.images.load("pebbles", size=64)
+    >>> labkit.metrics.vif(clean, clean).round(decimals=4)
+    tensor(1.)
     """
     return _piq("vif_p", image, reference, smallest=41)
 
 
 def flip(image: Tensor, reference: Tensor, *, pixels_per_degree: float = _PIXELS_PER_DEGREE) -> Tensor:
-    """FLIP, what one sees when two pictures alternate on one screen, by flip-evaluator: the mean of `flip_map`."""
+    """FLIP, what one sees when two pictures alternate on one screen, by flip-evaluator: the mean of `flip_map`.
+
+    >>> clean = labkit.images.load("pebbles", size=64)
+    >>> labkit.metrics.flip(clean, clean), bool(labkit.metrics.flip(1 - clean, clean) > 0.1)
+    (tensor(0.), True)
+    """
     values = flip_map(image, reference, pixels_per_degree=pixels_per_degree).mean(dim=(-3, -2, -1))
     return values.to(image.dtype)
 
 
 def flip_map(image: Tensor, reference: Tensor, *, pixels_per_degree: float = _PIXELS_PER_DEGREE) -> Tensor:
     """The visible difference at every pixel, in [0, 1]: (1, H, W) or (N, 1, H, W).
+
+    >>> clean = labkit.images.load("pebbles", size=64)
+    >>> labkit.metrics.flip_map(1 - clean, clean).shape
+    torch.Size([1, 64, 64])
 
     Parameters
     ----------
@@ -238,6 +293,8 @@ def flip_map(image: Tensor, reference: Tensor, *, pixels_per_degree: float = _PI
 def lpips(image: Tensor, reference: Tensor, *, network: str = "vgg") -> Tensor:
     """Learned perceptual image patch similarity, by torchmetrics: 0 for equal pictures. Differentiable.
 
+    >>> labkit.metrics.lpips(image, reference)    # doctest: +SKIP
+
     Parameters
     ----------
     image, reference : colour, values in [0, 1].
@@ -264,6 +321,8 @@ def dists(image: Tensor, reference: Tensor) -> Tensor:
     """Deep image structure and texture similarity, by torchmetrics: 0 for equal pictures. Differentiable.
 
     Tolerates one sample of a texture in place of another. Colour pictures in [0, 1], on VGG-16; errors as `lpips`.
+
+    >>> labkit.metrics.dists(image, reference)    # doctest: +SKIP
 
     References
     ----------
@@ -317,6 +376,10 @@ def frechet_distance(features_a: Tensor, features_b: Tensor) -> Tensor:
     the pixels of one picture's feature map. With any other features, say which and use neither name. Few samples bias
     it upwards.
 
+    >>> features = torch.randn(200, 3, generator=labkit.runtime.generator(0), dtype=torch.float64)
+    >>> labkit.metrics.frechet_distance(features, features + 1).round(decimals=6)       # 1² for each of three features
+    tensor(3., dtype=torch.float64)
+
     Parameters
     ----------
     features_a, features_b : (number, dimension), at least two samples each, any dimension; computed in float64.
@@ -358,6 +421,12 @@ def patch_transport_cost(image: Tensor, reference: Tensor, *, patch_size: int = 
 
     by gradient ascent. Any β gives a lower bound of the cost and the best one met is returned: 1000 steps come within
     1 % of the exact cost on photographs of 48 × 48 pixels. ‖p − q‖² is a sum over the patch and its channels.
+
+    >>> image = torch.rand(1, 12, 12, generator=labkit.runtime.generator(0))
+    >>> shuffled = image.roll((3, 5), (1, 2))
+    >>> cost = labkit.metrics.patch_transport_cost(image, shuffled, patch_size=3, steps=50)
+    >>> bool(cost < labkit.metrics.patch_transport_cost(image, torch.zeros(1, 12, 12), patch_size=3, steps=50))
+    True
 
     Parameters
     ----------
@@ -411,6 +480,11 @@ def single_image_distance(image: Tensor, reference: Tensor, *, seed: int = 0) ->
     What SIFID is for features of Inception, this is for features that need no download. Pictures of a texture and of
     its resynthesis come near 0; a blurred one does not, whatever its PSNR.
 
+    >>> texture = labkit.images.load("pebbles", size=64)
+    >>> other = labkit.images.load("wood", size=64)
+    >>> [round(float(labkit.metrics.single_image_distance(image, texture)), 2) for image in (texture, texture.flip(2), other)]
+    [0.0, 0.01, 0.22]
+
     Parameters
     ----------
     image, reference : (C, H, W), as many channels; their sizes may differ, both at least 7 × 7.
@@ -440,6 +514,9 @@ def pixel_diversity(images: Tensor, *, reference: Tensor | None = None) -> Tenso
     """How much pictures of a batch differ: the standard deviation over the batch, averaged over pixels and channels.
 
     The standard deviation is √(Σ (u_i − μ)² / n); the thesis prints the division outside the root.
+
+    >>> labkit.metrics.pixel_diversity(torch.stack([torch.zeros(1, 2, 2), torch.ones(1, 2, 2)]))
+    tensor(0.5000)
 
     Parameters
     ----------

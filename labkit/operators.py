@@ -37,6 +37,15 @@ class LinearOperator(ABC):
 
     A new operator says what `_apply` does. The adjoint then follows from automatic differentiation (the gradient of
     ⟨A x, y⟩ in x is Aᵀ y, whatever x is), unless a closed form is given.
+
+    >>> class Darken(labkit.operators.LinearOperator):
+    ...     def _apply(self, image):
+    ...         return 0.5 * image
+    >>> darken = Darken()
+    >>> darken(torch.ones(1, 1, 2)), darken.adjoint(torch.ones(1, 1, 2))
+    (tensor([[[0.5000, 0.5000]]]), tensor([[[0.5000, 0.5000]]]))
+    >>> darken.squared_norm(torch.ones(1, 1, 2))
+    0.25
     """
 
     def __call__(self, image: Tensor) -> Tensor:
@@ -82,7 +91,11 @@ class LinearOperator(ABC):
 
 
 class Identity(LinearOperator):
-    """A x = x: denoising as an inverse problem."""
+    """A x = x: denoising as an inverse problem.
+
+    >>> labkit.operators.Identity()(torch.ones(1, 1, 2))
+    tensor([[[1., 1.]]])
+    """
 
     def _apply(self, image: Tensor) -> Tensor:
         return image.clone()
@@ -95,6 +108,10 @@ class Identity(LinearOperator):
 
 class Mask(LinearOperator):
     """A x = x where pixels are known and 0 where they are missing. It is its own adjoint and pseudo-inverse.
+
+    >>> mask = torch.tensor([[[False, True, False]]])
+    >>> labkit.operators.Mask(mask)(torch.tensor([[[1.0, 2.0, 3.0]]]))
+    tensor([[[1., 0., 3.]]])
 
     Parameters
     ----------
@@ -120,6 +137,13 @@ class Mask(LinearOperator):
 
 class Blur(LinearOperator):
     """A x = k ∗ x, a convolution with a kernel: `Blur(gaussian_kernel(sigma=2))`, `Blur(motion_kernel(length=9))`.
+
+    >>> box = torch.full((3, 3), 1 / 9)
+    >>> labkit.operators.Blur(box)(9 * torch.eye(4)[None])
+    tensor([[[3., 2., 2., 2.],
+             [2., 3., 2., 2.],
+             [2., 2., 3., 2.],
+             [2., 2., 2., 3.]]])
 
     Parameters
     ----------
@@ -179,6 +203,9 @@ class Downsample(LinearOperator):
     The filter is centred on the block, not on one of its pixels, so the small picture is not shifted: it lies over the
     large one as `labkit.images.resize` lays it.
 
+    >>> labkit.operators.Downsample(2, antialias="box")(torch.arange(8.0).reshape(1, 2, 4))
+    tensor([[[2.5000, 4.5000]]])
+
     Parameters
     ----------
     factor : s, at least 1; height and width of the image must be multiples of it.
@@ -229,6 +256,11 @@ def gaussian_kernel(*, sigma: float, radius: int | None = None) -> Tensor:
     """A Gaussian of standard deviation `sigma` pixels, sampled, of sum 1: float64 (2·radius + 1, 2·radius + 1).
 
     `radius` is 4 sigma, rounded, unless given.
+
+    >>> labkit.operators.gaussian_kernel(sigma=0.5, radius=1).round(decimals=3)
+    tensor([[0.0110, 0.0840, 0.0110],
+            [0.0840, 0.6190, 0.0840],
+            [0.0110, 0.0840, 0.0110]], dtype=torch.float64)
     """
     validate_number(sigma, name="sigma", above=0)
     radius = int(4 * sigma + 0.5) if radius is None else radius
@@ -239,6 +271,11 @@ def gaussian_kernel(*, sigma: float, radius: int | None = None) -> Tensor:
 
 def motion_kernel(*, length: float, angle: float = 0.0) -> Tensor:
     """The trace of a camera that moves evenly along a line: float64, odd side, sum 1.
+
+    >>> labkit.operators.motion_kernel(length=2).round(decimals=3)
+    tensor([[0.0000, 0.0000, 0.0000],
+            [0.2500, 0.5000, 0.2500],
+            [0.0000, 0.0000, 0.0000]], dtype=torch.float64)
 
     Parameters
     ----------
@@ -263,7 +300,13 @@ def motion_kernel(*, length: float, angle: float = 0.0) -> Tensor:
 
 
 def disk_kernel(*, radius: float) -> Tensor:
-    """The blur of a lens out of focus: a disk of `radius` pixels, smooth at its rim; float64, odd side, sum 1."""
+    """The blur of a lens out of focus: a disk of `radius` pixels, smooth at its rim; float64, odd side, sum 1.
+
+    >>> labkit.operators.disk_kernel(radius=1.0).round(decimals=3)
+    tensor([[0.0260, 0.1450, 0.0260],
+            [0.1450, 0.3150, 0.1450],
+            [0.0260, 0.1450, 0.0260]], dtype=torch.float64)
+    """
     validate_number(radius, name="radius", above=0)
     side, finer = 2 * math.ceil(radius) + 1, 16
     place = (torch.arange(side * finer, dtype=torch.float64) + 0.5) / finer - side / 2
@@ -278,6 +321,14 @@ def gradient(image: Tensor, *, border: str = "replicate") -> Tensor:
     """∇u: the differences to the next row, u(i + 1, j) − u(i, j), and to the next column.
 
     ‖∇‖² ≤ 8, whatever the border.
+
+    >>> labkit.operators.gradient(torch.tensor([[[1.0, 2.0], [4.0, 8.0]]]))
+    tensor([[[[3., 6.],
+              [0., 0.]]],
+    <BLANKLINE>
+    <BLANKLINE>
+            [[[1., 0.],
+              [4., 0.]]]])
 
     Parameters
     ----------
@@ -300,7 +351,15 @@ def gradient(image: Tensor, *, border: str = "replicate") -> Tensor:
 
 
 def divergence(field: Tensor, *, border: str = "replicate") -> Tensor:
-    """div p = −∇ᵀ p of a field (2, C, H, W) or (2, N, C, H, W), with the border that `gradient` had."""
+    """div p = −∇ᵀ p of a field (2, C, H, W) or (2, N, C, H, W), with the border that `gradient` had.
+
+    >>> field = torch.zeros(2, 1, 3, 3)
+    >>> field[1, 0, 1, 1] = 1      # a step to the right, in the middle
+    >>> labkit.operators.divergence(field)
+    tensor([[[ 0.,  0.,  0.],
+             [ 0.,  1., -1.],
+             [ 0.,  0.,  0.]]])
+    """
     if not isinstance(field, Tensor) or field.ndim not in (4, 5) or field.shape[0] != 2:
         raise ValueError(f"field is {describe(field)}; expected a tensor (2, C, H, W) or (2, N, C, H, W)")
     validate_image(field[0], name="field[0]")

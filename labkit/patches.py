@@ -25,6 +25,11 @@ def patch_positions(height: int, width: int, *, patch_size: int, stride: int = 1
     """First pixels of the patches of an image: an int64 tensor `(number, 2)` of (row, column), in row-major order.
 
     Parameters are those of `extract_patches`.
+
+    >>> labkit.patches.patch_positions(3, 4, patch_size=2, stride=2).tolist()
+    [[0, 0], [0, 2]]
+    >>> labkit.patches.patch_positions(3, 4, patch_size=2, stride=2, cover=True).tolist()
+    [[0, 0], [0, 2], [1, 0], [1, 2]]
     """
     rows, columns = _grid(height, width, patch_size, stride, cover)
     return torch.cartesian_prod(torch.tensor(rows), torch.tensor(columns))
@@ -32,6 +37,12 @@ def patch_positions(height: int, width: int, *, patch_size: int, stride: int = 1
 
 def extract_patches(image: Tensor, *, patch_size: int, stride: int = 1, cover: bool = False) -> Tensor:
     """All patches of an image, one per row.
+
+    >>> labkit.patches.extract_patches(torch.arange(9.0).reshape(1, 3, 3), patch_size=2)
+    tensor([[0., 1., 3., 4.],
+            [1., 2., 4., 5.],
+            [3., 4., 6., 7.],
+            [4., 5., 7., 8.]])
 
     Parameters
     ----------
@@ -63,6 +74,11 @@ def extract_patches(image: Tensor, *, patch_size: int, stride: int = 1, cover: b
 def add_patches(patches: Tensor, *, height: int, width: int, patch_size: int, stride: int = 1,
                 cover: bool = False) -> Tensor:
     """Sum patches into an image where they overlap: the adjoint of `extract_patches`.
+
+    >>> labkit.patches.add_patches(torch.ones(4, 4), height=3, width=3, patch_size=2)
+    tensor([[[1., 2., 1.],
+             [2., 4., 2.],
+             [1., 2., 1.]]])
 
     Parameters
     ----------
@@ -99,6 +115,11 @@ def aggregate_patches(patches: Tensor, *, height: int, width: int, patch_size: i
     """Average patches into an image where they overlap.
 
     A pixel becomes the (weighted) mean of the values that the patches holding it give it.
+
+    >>> image = torch.arange(9.0).reshape(1, 3, 3)
+    >>> rows = labkit.patches.extract_patches(image, patch_size=2)
+    >>> torch.equal(labkit.patches.aggregate_patches(rows, height=3, width=3, patch_size=2), image)
+    True
 
     Parameters
     ----------
@@ -145,6 +166,10 @@ def squared_distances(first: Tensor, second: Tensor) -> Tensor:
 
     One matrix product. Both sets are centred first, because ‖p‖² − 2⟨p, q⟩ + ‖q‖² loses digits when the patches
     share a large mean; what rounding leaves below zero is set to zero.
+
+    >>> labkit.patches.squared_distances(torch.tensor([[0.0, 0.0], [3.0, 4.0]]), torch.tensor([[0.0, 0.0], [3.0, 0.0]]))
+    tensor([[ 0.,  9.],
+            [25., 16.]])
     """
     for patches, name in ((first, "first"), (second, "second")):
         _validate_patches(patches, name=name, batch=False)

@@ -29,6 +29,9 @@ def __dir__() -> list[str]:
 def downsample(image: Tensor, *, ratio: float = 2.0) -> Tensor:
     """Make an image smaller by any ratio: a Gaussian blur against aliasing, then linear interpolation.
 
+    >>> labkit.pyramids.downsample(torch.ones(3, 30, 41), ratio=2).shape
+    torch.Size([3, 15, 21])
+
     Parameters
     ----------
     image : (C, H, W) or (N, C, H, W).
@@ -53,6 +56,9 @@ def upsample(image: Tensor, *, ratio: float | None = None, size: tuple[int, int]
 
     Sides are rounded to the nearest whole number; `size` undoes `downsample` where that had rounded.
 
+    >>> labkit.pyramids.upsample(torch.tensor([[[0.0, 1.0]]]), size=(1, 4))
+    tensor([[[0.0000, 0.2500, 0.7500, 1.0000]]])
+
     Raises
     ------
     ValueError : not exactly one of the two, or a size below the image's (`downsample` is the function for that).
@@ -70,12 +76,20 @@ def upsample(image: Tensor, *, ratio: float | None = None, size: tuple[int, int]
 
 
 def coarse_size(height: int, width: int, *, ratio: float) -> tuple[int, int]:
-    """The size of the next level: sides divided by the ratio, to the nearest whole number, at least 1."""
+    """The size of the next level: sides divided by the ratio, to the nearest whole number, at least 1.
+
+    >>> labkit.pyramids.coarse_size(30, 41, ratio=2)
+    (15, 21)
+    """
     return max(1, math.floor(height / ratio + 0.5)), max(1, math.floor(width / ratio + 0.5))
 
 
 def level_sizes(size: tuple[int, int], *, levels: int, ratio: float = 2.0) -> list[tuple[int, int]]:
-    """Sizes (height, width) of the pictures of a pyramid, fine to coarse."""
+    """Sizes (height, width) of the pictures of a pyramid, fine to coarse.
+
+    >>> labkit.pyramids.level_sizes((30, 41), levels=3)
+    [(30, 41), (15, 21), (8, 11)]
+    """
     sizes = [validate_size(size)]
     for _ in range(levels - 1):
         sizes.append(coarse_size(*sizes[-1], ratio=ratio))
@@ -84,6 +98,9 @@ def level_sizes(size: tuple[int, int], *, levels: int, ratio: float = 2.0) -> li
 
 def gaussian_pyramid(image: Tensor, *, levels: int, ratio: float = 2.0) -> list[Tensor]:
     """The image, then smaller and smaller versions of it.
+
+    >>> [level.shape for level in labkit.pyramids.gaussian_pyramid(torch.ones(1, 16, 24), levels=3)]
+    [torch.Size([1, 16, 24]), torch.Size([1, 8, 12]), torch.Size([1, 4, 6])]
 
     Parameters
     ----------
@@ -117,6 +134,10 @@ def laplacian_pyramid(image: Tensor, *, levels: int, ratio: float = 2.0) -> list
     """What each scale adds to the next coarser one: differences (values around 0), then the coarsest picture.
 
     Parameters and errors are those of `gaussian_pyramid`. `collapse` puts the image together again.
+
+    >>> details = labkit.pyramids.laplacian_pyramid(torch.ones(1, 16, 24), levels=3)
+    >>> [round(float(level.abs().max()), 6) for level in details]    # a flat picture has no details
+    [0.0, 0.0, 1.0]
     """
     pyramid = gaussian_pyramid(image, levels=levels, ratio=ratio)
     details = [fine - upsample(coarse, size=size_of(fine)) for fine, coarse in zip(pyramid, pyramid[1:])]
@@ -124,7 +145,13 @@ def laplacian_pyramid(image: Tensor, *, levels: int, ratio: float = 2.0) -> list
 
 
 def collapse(pyramid: list[Tensor]) -> Tensor:
-    """The image whose Laplacian pyramid this is, exact to rounding; change the details before to change the image."""
+    """The image whose Laplacian pyramid this is, exact to rounding; change the details before to change the image.
+
+    >>> image = torch.rand(1, 16, 24, generator=labkit.runtime.generator(0))
+    >>> pyramid = labkit.pyramids.laplacian_pyramid(image, levels=3)
+    >>> torch.allclose(labkit.pyramids.collapse(pyramid), image, atol=1e-6)
+    True
+    """
     if not pyramid:
         raise ValueError("pyramid is empty; expected the list that laplacian_pyramid returns")
     for number, level in enumerate(pyramid):

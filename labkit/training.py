@@ -371,6 +371,10 @@ class Training(Loop):
 def cosine_decay(learning_rate: float, *, steps: int, warm_up: int = 0) -> Callable[[int], float]:
     """A learning rate that rises evenly for `warm_up` steps and then falls to 0 along half a period of a cosine.
 
+    >>> rate = labkit.training.cosine_decay(0.1, steps=4, warm_up=1)
+    >>> [round(rate(step), 3) for step in range(5)]
+    [0.05, 0.1, 0.075, 0.025, 0.0]
+
     Parameters
     ----------
     learning_rate : the highest, above 0.
@@ -394,7 +398,15 @@ def cosine_decay(learning_rate: float, *, steps: int, warm_up: int = 0) -> Calla
 
 
 def write_atomically(value: object, path: str | os.PathLike) -> None:
-    """`torch.save`, but an interrupted write leaves the old file."""
+    """`torch.save`, but an interrupted write leaves the old file.
+
+    >>> import tempfile, pathlib
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     path = pathlib.Path(folder, "state.pt")
+    ...     labkit.training.write_atomically({"step": 3, "weights": torch.ones(2)}, path)
+    ...     print(labkit.training.read(path))
+    {'step': 3, 'weights': tensor([1., 1.])}
+    """
     path = Path(path)
     unfinished = path.with_name(path.name + ".unfinished")
     torch.save(value, unfinished)
@@ -403,6 +415,13 @@ def write_atomically(value: object, path: str | os.PathLike) -> None:
 
 def read(path: str | os.PathLike) -> Any:
     """What `write_atomically` wrote: tensors and plain values, on the CPU; a file can not bring code along.
+
+    >>> import tempfile, pathlib
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     path = pathlib.Path(folder, "state.pt")
+    ...     labkit.training.write_atomically([1, 2], path)
+    ...     print(labkit.training.read(path))
+    [1, 2]
 
     Raises
     ------

@@ -13,6 +13,11 @@ def semi_dual_ascent(cost: Tensor, *, steps: int, start: Tensor | None = None) -
 
     Its derivative by β_q is 1/m less the share of the p that choose q, m the number of the q.
 
+    >>> cost = torch.tensor([[0.0, 1.0], [0.0, 1.0]])       # both are nearest to the first, which takes only one
+    >>> beta, value = labkit.transport.semi_dual_ascent(cost, steps=200)
+    >>> value.round(decimals=2)
+    tensor(0.5000)
+
     Parameters
     ----------
     cost : (n, m), the c(p, q).

@@ -18,7 +18,11 @@ BORDERS = ("reflect", "replicate", "periodic", "zero", "normalized")
 
 
 def describe(value: object) -> str:
-    """A short account of a value for an error message: type, shape and dtype, or the value itself."""
+    """A short account of a value for an error message: type, shape and dtype, or the value itself.
+
+    >>> labkit.validation.describe(torch.zeros(3, 4, 5)), labkit.validation.describe(7)
+    ('a tensor of shape (3, 4, 5) and dtype float32', 'int 7')
+    """
     if isinstance(value, Tensor):
         return f"a tensor of shape {tuple(value.shape)} and dtype {str(value.dtype).removeprefix('torch.')}"
     if hasattr(value, "shape") and hasattr(value, "dtype"):
@@ -28,7 +32,11 @@ def describe(value: object) -> str:
 
 
 def size_of(image: Tensor) -> tuple[int, int]:
-    """Height and width of an image, a batch or a mask, in pixels."""
+    """Height and width of an image, a batch or a mask, in pixels.
+
+    >>> labkit.validation.size_of(torch.zeros(3, 4, 5))
+    (4, 5)
+    """
     height, width = image.shape[-2:]
     return height, width
 
@@ -36,6 +44,12 @@ def size_of(image: Tensor) -> tuple[int, int]:
 def validate_image(image: Tensor, *, name: str = "image", channels: tuple[int, ...] | None = None,
                    batch: bool = True) -> None:
     """Refuse anything but a finite floating-point tensor `(C, H, W)`, or `(N, C, H, W)` where `batch` allows it.
+
+    >>> labkit.validation.validate_image(torch.zeros(3, 4, 5))
+    >>> labkit.validation.validate_image(torch.zeros(4, 5))
+    Traceback (most recent call last):
+        ...
+    ValueError: image is a tensor of shape (4, 5) and dtype float32; expected a floating-point torch tensor ...
 
     Parameters
     ----------
@@ -69,14 +83,26 @@ def validate_image(image: Tensor, *, name: str = "image", channels: tuple[int, .
 
 
 def validate_same_size(first: Tensor, second: Tensor, *, names: tuple[str, str] = ("image", "guide")) -> None:
-    """Refuse two images whose heights and widths differ."""
+    """Refuse two images whose heights and widths differ.
+
+    >>> labkit.validation.validate_same_size(torch.zeros(3, 4, 5), torch.zeros(1, 4, 6))
+    Traceback (most recent call last):
+        ...
+    ValueError: image is (4, 5) and guide is (4, 6) pixels (height, width); expected the same size
+    """
     if first.shape[-2:] != second.shape[-2:]:
         raise ValueError(f"{names[0]} is {tuple(first.shape[-2:])} and {names[1]} is {tuple(second.shape[-2:])} "
                          "pixels (height, width); expected the same size")
 
 
 def validate_mask(mask: Tensor, image: Tensor, *, name: str = "mask") -> None:
-    """Refuse anything but a boolean `(1, H, W)` tensor of the image's height and width (`True` = missing)."""
+    """Refuse anything but a boolean `(1, H, W)` tensor of the image's height and width (`True` = missing).
+
+    >>> labkit.validation.validate_mask(torch.zeros(1, 4, 5), torch.zeros(3, 4, 5))
+    Traceback (most recent call last):
+        ...
+    ValueError: mask is a tensor of shape (1, 4, 5) and dtype float32; expected a boolean tensor (1, 4, 5), ...
+    """
     height, width = image.shape[-2:]
     if not isinstance(mask, Tensor) or mask.dtype != torch.bool or tuple(mask.shape) != (1, height, width):
         raise ValueError(f"{name} is {describe(mask)}; expected a boolean tensor (1, {height}, {width}), "
@@ -85,7 +111,15 @@ def validate_mask(mask: Tensor, image: Tensor, *, name: str = "mask") -> None:
 
 def validate_size(size: tuple[int, int] | None, *, name: str = "size", minimum: int | tuple[int, int] = 1,
                   default: tuple[int, int] | None = None) -> tuple[int, int]:
-    """Refuse anything but (height, width), each at least `minimum`; returned as a tuple, the default for `None`."""
+    """Refuse anything but (height, width), each at least `minimum`; returned as a tuple, the default for `None`.
+
+    >>> labkit.validation.validate_size([4, 5]), labkit.validation.validate_size(None, default=(8, 8))
+    ((4, 5), (8, 8))
+    >>> labkit.validation.validate_size((4, 0))
+    Traceback (most recent call last):
+        ...
+    ValueError: width is 0; expected a whole number, at least 1
+    """
     if size is None and default is not None:
         return default[0], default[1]
     if not isinstance(size, (tuple, list)) or len(size) != 2:
@@ -97,7 +131,13 @@ def validate_size(size: tuple[int, int] | None, *, name: str = "size", minimum: 
 
 
 def validate_patch_size(patch_size: int, image: Tensor, *, name: str = "image") -> None:
-    """Refuse the side of a patch that does not lie inside the image."""
+    """Refuse the side of a patch that does not lie inside the image.
+
+    >>> labkit.validation.validate_patch_size(7, torch.zeros(3, 4, 5))
+    Traceback (most recent call last):
+        ...
+    ValueError: patch_size is 7 and image 4×5 pixels; expected a patch that lies inside it
+    """
     validate_integer(patch_size, name="patch_size", minimum=1)
     if patch_size > min(image.shape[-2:]):
         raise ValueError(f"patch_size is {patch_size} and {name} {image.shape[-2]}×{image.shape[-1]} pixels; expected a patch "
@@ -106,7 +146,14 @@ def validate_patch_size(patch_size: int, image: Tensor, *, name: str = "image") 
 
 def validate_integer(value: int, *, name: str, minimum: int | None = None, maximum: int | None = None,
                      odd: bool = False) -> None:
-    """Refuse anything but a whole number within bounds (and odd, where a centre is needed)."""
+    """Refuse anything but a whole number within bounds (and odd, where a centre is needed).
+
+    >>> labkit.validation.validate_integer(4, name="radius", minimum=1)
+    >>> labkit.validation.validate_integer(4, name="patch_size", minimum=1, odd=True)
+    Traceback (most recent call last):
+        ...
+    ValueError: patch_size is 4; expected an odd whole number, at least 1
+    """
     wanted = f"expected {'an odd' if odd else 'a'} whole number{_bounds(minimum, maximum)}"
     if isinstance(value, bool) or not isinstance(value, Integral):
         raise ValueError(f"{name} is {describe(value)}; {wanted}")
@@ -116,7 +163,13 @@ def validate_integer(value: int, *, name: str, minimum: int | None = None, maxim
 
 def validate_number(value: float, *, name: str, minimum: float | None = None, maximum: float | None = None,
                     above: float | None = None) -> None:
-    """Refuse anything but a finite number within bounds (`above` is a bound that is itself excluded)."""
+    """Refuse anything but a finite number within bounds (`above` is a bound that is itself excluded).
+
+    >>> labkit.validation.validate_number(0.0, name="sigma", above=0)
+    Traceback (most recent call last):
+        ...
+    ValueError: sigma is 0.0; expected a finite number above 0
+    """
     wanted = f"expected a finite number{_bounds(minimum, maximum)}{'' if above is None else f' above {above}'}"
     if isinstance(value, bool) or not isinstance(value, Real):
         raise ValueError(f"{name} is {describe(value)}; {wanted}")
@@ -126,7 +179,13 @@ def validate_number(value: float, *, name: str, minimum: float | None = None, ma
 
 
 def validate_choice(value: str, *, name: str, choices: tuple[str, ...]) -> None:
-    """Refuse anything but one of the given words."""
+    """Refuse anything but one of the given words.
+
+    >>> labkit.validation.validate_choice("mirror", name="border", choices=("reflect", "zero"))
+    Traceback (most recent call last):
+        ...
+    ValueError: border is 'mirror'; expected one of 'reflect', 'zero'
+    """
     if value not in choices:
         raise ValueError(f"{name} is {value!r}; expected one of {', '.join(map(repr, choices))}")
 

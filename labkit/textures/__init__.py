@@ -27,7 +27,12 @@ def __dir__() -> list[str]:
 
 
 def pictures() -> Iterator[tuple[str, Tensor]]:
-    """Every file of the data folder, as (path inside it, image or clip), one after the other."""
+    """Every file of the data folder, as (path inside it, image or clip), one after the other.
+
+    >>> name, picture = next(labkit.textures.pictures())
+    >>> name, picture.shape
+    ('textures/cloth.png', torch.Size([3, 128, 128]))
+    """
     for name in TEXTURES:
         yield f"textures/{name}.png", texture(name)
     for name in DRAWINGS:
@@ -38,7 +43,10 @@ def pictures() -> Iterator[tuple[str, Tensor]]:
 
 
 def write(folder: Path) -> list[Path]:
-    """Write all pictures below `folder`; a clip becomes an animated PNG of twelve frames per second."""
+    """Write all pictures below `folder`; a clip becomes an animated PNG of twelve frames per second.
+
+    >>> labkit.textures.write(Path("data"))    # doctest: +SKIP
+    """
     from PIL import Image
 
     paths = []

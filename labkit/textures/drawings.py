@@ -119,6 +119,9 @@ DRAWINGS: dict[str, str] = {"boat": _BOAT, "cat": _CAT, "plant": _PLANT}
 def drawing(name: str, *, size: tuple[int, int] = (192, 192), seed: int = 0) -> Tensor:
     """One of `DRAWINGS`, in ink: (1, H, W), paper 1, ink 0. The seed is in the pressure and tremor of the hand.
 
+    >>> labkit.textures.drawing("cat", size=(24, 32)).shape
+    torch.Size([1, 24, 32])
+
     Raises
     ------
     ValueError : an unknown name, or a size or seed out of range.

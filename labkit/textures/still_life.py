@@ -156,6 +156,9 @@ def flash_pair(size: tuple[int, int] = (256, 320), *, seed: int = 0) -> tuple[Te
     dim and soft. The lamp's picture is rounded to the 256 levels of its file before the noise is drawn, so
     `labkit.images.add_poisson_noise(no_flash_clean, peak=25, seed=seed)` draws the same noise from the file.
 
+    >>> [picture.shape for picture in labkit.textures.flash_pair((24, 32))]
+    [torch.Size([3, 24, 32]), torch.Size([3, 24, 32]), torch.Size([3, 24, 32])]
+
     Returns
     -------
     (flash, no_flash, no_flash_clean) : float32 tensors (3, H, W) in [0, 1].

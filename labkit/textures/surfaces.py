@@ -249,6 +249,9 @@ TEXTURES: dict[str, Callable[..., Tensor]] = {
 def texture(name: str, *, size: tuple[int, int] = (128, 128), seed: int = 0) -> Tensor:
     """One of `TEXTURES` by name: (3, H, W) float32 in [0, 1]. Sizes differ in how much is seen, not in scale.
 
+    >>> labkit.textures.texture("pebbles", size=(24, 32)).shape
+    torch.Size([3, 24, 32])
+
     Parameters
     ----------
     name : a key of `TEXTURES`.
