@@ -161,7 +161,7 @@ def ms_ssim(image: Tensor, reference: Tensor, *, levels: int = 5, data_range: fl
                          f"{levels} levels (fewer levels take smaller images)")
     weights = image.new_tensor(_SCALE_WEIGHTS[:levels])
     weights = weights / weights.sum()
-    value = 1.0
+    value = image.new_ones(image.shape[:2])
     for level, weight in enumerate(weights):
         if level > 0:       # the last row and column of an odd side are averaged with themselves, as in Wang's code
             image, reference = (F.avg_pool2d(batch, 2, ceil_mode=True) for batch in (image, reference))
@@ -562,8 +562,8 @@ def _pair(image: Tensor, reference: Tensor, *, channels: tuple[int, ...] | None 
                                  f"show ({name}.clamp(0, 1) makes it so)")
     dtype, single = image.dtype, image.ndim == 3
     working = torch.promote_types(torch.promote_types(dtype, reference.dtype), torch.float32)
-    pictures = [(picture[None] if single else picture).to(working) for picture in (image, reference)]
-    return *pictures, lambda values: (values[0] if single else values).to(dtype)
+    first, second = ((picture[None] if single else picture).to(working) for picture in (image, reference))
+    return first, second, lambda values: (values[0] if single else values).to(dtype)
 
 
 def _piq(name: str, image: Tensor, reference: Tensor, *, smallest: int = 1, **options: bool) -> Tensor:

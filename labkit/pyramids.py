@@ -158,7 +158,7 @@ def collapse(pyramid: list[Tensor]) -> Tensor:
         validate_image(level, name=f"pyramid[{number}]")
     image = pyramid[-1].clone()
     for detail in reversed(pyramid[:-1]):
-        image = upsample(image, size=tuple(detail.shape[-2:])) + detail
+        image = upsample(image, size=size_of(detail)) + detail
     return image
 
 

@@ -47,13 +47,13 @@ def difference(obtained: Any, expected: Any, tolerance: float) -> Difference | N
         return _tensor_difference(obtained, expected, tolerance)
     if obtained is None and expected is not None:
         return Difference("returns_nothing", "it returned nothing (None): is the last line a `return`?")
-    number: Any = obtained
+    scalar = obtained
     if isinstance(expected, (bool, str)) or expected is None:
         same = type(obtained) is type(expected) and obtained == expected
     else:
-        number = obtained.item() if isinstance(obtained, Tensor) and obtained.numel() == 1 else obtained
-        same = isinstance(number, (int, float, np.number)) and bool(abs(number - expected) <= tolerance)
-    shown = number if isinstance(expected, (int, float)) and isinstance(obtained, Tensor) and obtained.numel() == 1 else obtained
+        scalar = obtained.item() if isinstance(obtained, Tensor) and obtained.numel() == 1 else obtained
+        same = isinstance(scalar, (int, float, np.number)) and bool(abs(scalar - expected) <= tolerance)
+    shown = scalar if isinstance(expected, (int, float)) and isinstance(obtained, Tensor) and obtained.numel() == 1 else obtained
     return None if same else Difference("wrong_values", f"it returned {describe(shown)}; expected {describe(expected)}.",
                                         expected, obtained)
 

@@ -71,7 +71,8 @@ class GaussianDenoiser:
     """The exact denoiser when the data are Gaussian: `(x, noise_level) ↦ E[x₀ | x]`. It counts how it was called."""
 
     def __init__(self, mean: float, variance: float):
-        self.mean, self.variance, self.calls = mean, variance, []
+        self.mean, self.variance = mean, variance
+        self.calls: list[tuple[float, tuple[int, ...]]] = []
 
     def __call__(self, x: Tensor, noise_level: float) -> Tensor:
         self.calls.append((float(noise_level), tuple(x.shape)))
@@ -84,7 +85,8 @@ class QuadraticObjective:
     """`u ↦ ½ ‖A u − v‖²`, for methods that descend an energy."""
 
     def __init__(self, matrix: Tensor, target: Tensor):
-        self.matrix, self.target, self.calls = matrix, target, []
+        self.matrix, self.target = matrix, target
+        self.calls: list[tuple[int, ...]] = []
 
     def __call__(self, u: Tensor) -> Tensor:
         self.calls.append(tuple(u.shape))

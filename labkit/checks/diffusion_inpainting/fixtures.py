@@ -37,7 +37,8 @@ class InpaintingDenoiser:
     """
 
     def __init__(self, variance: float, alpha_bars: Tensor):
-        self.variance, self.alpha_bars, self.calls = variance, alpha_bars, []
+        self.variance, self.alpha_bars = variance, alpha_bars
+        self.calls: list[tuple[int, int]] = []
 
     def __call__(self, x_t: Tensor, known: Tensor, mask: Tensor, t: int) -> Tensor:
         self.calls.append((int(t), int(mask.sum())))
