@@ -192,6 +192,7 @@ def _inpainting_step(network: torch.nn.Module, optimizer: torch.optim.Optimizer,
     """A training step; the options are where answers differ."""
     alpha_bars = table(betas)
     x_t = noised(x0, noise, missing, bars(t, alpha_bars))
+
     def value_now() -> Tensor:
         estimate = network(*order(x_t, known(x0, missing, x_t)), told(missing, counted).to(x0), level(t, alpha_bars))
         return loss(error(estimate - target(x0, noise, x_t)), missing, counted)
@@ -209,20 +210,20 @@ def _inpainting_step(network: torch.nn.Module, optimizer: torch.optim.Optimizer,
 def inpainting_step(task: Task) -> None:
     steps = 16      # t / 16 is exact in any floating-point type
 
-    def batch(number: int, channels: int, height: int, width: int) -> tuple:
+    def batch(number: int, channels: int, height: int, width: int, dtype: torch.dtype = torch.float64) -> tuple:
         painted = holes(task, number, height, width)
         unknown = task.uniform(number, 1, height, width) < 0.2
         unknown[:, :, 0, 0] = painted[:, :, 0, 0] = True       # the two overlap, and some of either remains
         unknown[:, :, 0, 1], painted[:, :, 0, 1] = False, True
         unknown[:, :, 1, 0], painted[:, :, 1, 0] = True, False
-        x0 = torch.where(unknown, 0, chain_values(task, number, channels, height, width))
+        x0 = torch.where(unknown, 0, chain_values(task, number, channels, height, width).to(dtype))
         t = 1 + torch.randperm(steps, generator=task.generator)[:number]
-        noise = task.normal(*x0.shape).double()
-        return x0, painted | unknown, painted & ~unknown, t, noise, schedule(task, steps, noisy=True)
+        noise = task.normal(*x0.shape).to(dtype)
+        return x0, painted | unknown, painted & ~unknown, t, noise, schedule(task, steps, noisy=True, dtype=dtype)
 
-    def network(channels: int) -> Fixture:
+    def network(channels: int, dtype: torch.dtype = torch.float64) -> Fixture:
         shape = channels, 2 * channels + 2, 3, 3
-        weights = [0.2 * task.normal(*size).double() for size in (shape, (channels,))]
+        weights = [0.2 * task.normal(*size).to(dtype) for size in (shape, (channels,))]
         return Fixture("inpainting_network", {"weights": weights})
 
     with task.property("takes a step of gradient descent on one grey example", share=0.4):
@@ -231,6 +232,9 @@ def inpainting_step(task: Task) -> None:
         task.compare(network(3), Fixture("sgd", {"learning_rate": 0.3}), *batch(2, 3, 6, 5), tolerance=1e-8)
     with task.property("takes two steps, each with its own gradient", share=0.2):
         task.compare(network(2), Fixture("adam", {"learning_rate": 0.05}), *batch(3, 2, 4, 5), tolerance=1e-8, repeat=2)
+    with task.property("works in float32 too"):
+        task.compare(network(1, torch.float32), Fixture("sgd", {"learning_rate": 0.3}),
+                     *batch(1, 1, 5, 6, torch.float32), tolerance=1e-5)
 
 
 def _mean_of_means(squares: Tensor, missing: Tensor, counted: Tensor) -> Tensor:

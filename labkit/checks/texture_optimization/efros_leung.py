@@ -27,6 +27,7 @@ Near = Callable[[Tensor, float], Tensor]
 
 _ROOM = 1e-3        # relative distance that every error keeps from the threshold, for answers that compute in float32
 
+
 # --- 1 · One pixel --------------------------------------------------------------------------------------------------
 
 def _weights(n: int, *, centre: float | None = None, sharper: float = 1.0, variance: bool = False,
@@ -228,6 +229,8 @@ def draw_pixel(task: Task) -> None:
         window, known, exemplar, tolerance, draw = _best_at(task, 1, 2, 0.3)
         task.compare(window, known, exemplar[:, 1:6, 2:7].contiguous(), tolerance, draw)
 
+
+# other ways to pick, to be near, and to compare
 
 def _down_the_columns(places: list[Position], errors: Tensor, draw: float) -> Position:
     return _in_order(sorted(places, key=lambda place: place[::-1]), errors, draw)

@@ -76,9 +76,12 @@ def semi_dual_step(task: Task) -> None:
         cost = 1 - torch.eye(m, dtype=torch.float64).repeat(2, 1) + 0.1 * task.uniform(2 * m, m).double()
         task.compare(cost, 0.2 * task.uniform(m).double(), 0.5, tolerance=1e-6)
     with task.property("keeps the dtype of the prices"):
-        # the cheapest is cheapest by so much that float32 finds the same one
-        cost, beta, step = task.draw_until(lambda: case(9, 6, 0.6), lambda made: float(
-            (made[0] - made[1]).topk(2, largest=False).values.diff().min()) > 1e-3)
+        def clear(arguments: tuple[Tensor, Tensor, float]) -> bool:
+            """Whether the cheapest is cheapest by so much that float32 finds the same one."""
+            cost, beta, _ = arguments
+            return float((cost - beta).topk(2, largest=False).values.diff().min()) > 1e-3
+
+        cost, beta, step = task.draw_until(lambda: case(9, 6, 0.6), clear)
         task.compare(cost.float(), beta.float(), step, tolerance=1e-5)
 
 
