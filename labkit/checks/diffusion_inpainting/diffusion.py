@@ -196,8 +196,9 @@ def _taken_for_image(given: str) -> Callable[[str], str]:
 
 
 def _factors_exchanged_for_the_image(prediction: Tensor, x_t: Tensor, t: int, betas: Tensor, given: str) -> Tensor:
-    exchanged = {"factors": lambda *a: _factors(*a)[::-1]} if given == "image" else {}
-    return _posterior_mean(prediction, x_t, t, betas, given, **exchanged)
+    if given != "image":
+        return _posterior_mean(prediction, x_t, t, betas, given)
+    return _posterior_mean(prediction, x_t, t, betas, given, factors=lambda *a: _factors(*a)[::-1])
 
 
 posterior_mean.knows({

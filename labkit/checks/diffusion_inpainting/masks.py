@@ -84,7 +84,8 @@ def _stroke(task: Task, height: int, width: int, segments: int, thickness: float
         free, points = (_corners(*path, height, width, inside=inside) for inside in ("never", "each"))
         if leaves == all(torch.equal(p, q) for p, q in zip(free, points)):
             return False
-        return min((_distance(rows, columns, *pair) - thickness / 2).abs().min() for pair in _pairs(points)) > _ROOM
+        gaps = [float((_distance(rows, columns, *pair) - thickness / 2).abs().min()) for pair in _pairs(points)]
+        return min(gaps) > _ROOM
 
     return *task.draw_until(make, accept), height, width, thickness
 

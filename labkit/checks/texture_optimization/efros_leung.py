@@ -156,7 +156,7 @@ def _halfway(task: Task, height: int, width: int, n: int) -> tuple:
 
 def _width_case(task: Task, height: int, width: int, n: int) -> tuple:
     """Arguments for which Gaussians of other widths all end elsewhere, each at a place of its own."""
-    all_weights = [functools.partial(_weights, width=other) for other in _WIDTHS.values()]
+    all_weights: list[Callable[[int], Tensor]] = [functools.partial(_weights, width=other) for other in _WIDTHS.values()]
     all_weights += [_weights, _by_variance, _sharper, _flat]
 
     def telling_draw(arguments: tuple) -> float | None:

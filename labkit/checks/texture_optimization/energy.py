@@ -50,7 +50,8 @@ def _weighted_mean(matches: Tensor, positions: Tensor, image: Tensor, weights: T
         total[place] = weight * match if last else total[place] + weight * match
         mass[place] = weight if last else mass[place] + weight
         count[place] += 1
-    return total / {"weights": mass, "count": count, "nothing": 1.0, "side": n * n, "all": float(len(matches))}[divide]
+    divisors: dict[str, Tensor | float] = {"weights": mass, "count": count, "nothing": 1, "side": n * n, "all": len(matches)}
+    return total / divisors[divide]
 
 
 def _median(matches: Tensor, positions: Tensor, image: Tensor, *,
@@ -91,8 +92,9 @@ def _overlapping(task: Task, height: int, width: int, n: int, stride: int, r: fl
     return matches.contiguous().to(dtype), positions, image.to(dtype), r
 
 
-def _weighted_sum(matches: Tensor, positions: Tensor, before: Tensor, r: float, image: Tensor) -> float:
+def _weighted_sum(arguments: tuple, image: Tensor) -> float:
     """What the step makes small: squares with weights that the picture before gives, absolute differences for r = 1."""
+    matches, positions, before, r = arguments
     if r != 1:
         weights = _patch_weights(matches, positions, before, r)[:, 0, 0, 0]
         return float((weights * _patch_errors(matches, positions, image)).sum())
@@ -119,7 +121,7 @@ def aggregate(task: Task) -> None:
         for r in (1, 0.8):
             arguments = _overlapping(task, 8, 10, 4, 2, r)
             result = task.call(*arguments, shape=(3, 8, 10))
-            least, found = (_weighted_sum(*arguments, picture) for picture in (_aggregate(*arguments), result.double()))
+            least, found = (_weighted_sum(arguments, picture) for picture in (_aggregate(*arguments), result.double()))
             task.require(found <= least * (1 + 1e-9),
                          f"For r = {r:g} the weighted sum of errors is {found:.6g}; it can be {least:.6g}.")
     with task.property("keeps the dtype of the picture"):
@@ -297,11 +299,11 @@ def _optimize_texture(exemplar: Tensor, start: Tensor, patch_size: int, stride: 
     for number, level in enumerate(pyramid):
         if enlarged == "always" or number and enlarged == "between":
             source = picture if carried else start
-            size = tuple(2 * side for side in picture.shape[1:])
+            size = 2 * picture.shape[1], 2 * picture.shape[2]
             picture = pyramids.upsample(source, size=size) if smooth else F.interpolate(source[None], size=size)[0]
         level = exemplar if one_exemplar else level
-        grid = {"patch_size": patch_size, "stride": 1 if all_patches else stride, "cover": cover}
-        size = {"height": picture.shape[1], "width": picture.shape[2]}
+        height, width = picture.shape[1:]
+        grid: dict[str, Any] = {"patch_size": patch_size, "stride": 1 if all_patches else stride, "cover": cover}
         thinned = grid | {"cover": cover and strided_exemplar != "not covered"}
         keys = patches.extract_patches(level, **(thinned if strided_exemplar else {"patch_size": patch_size}))
         looked_at = patches.extract_patches(level[:1], patch_size=patch_size) if first_channel else keys
@@ -314,7 +316,8 @@ def _optimize_texture(exemplar: Tensor, start: Tensor, patch_size: int, stride: 
                 nearest = cost.argmax(1) if farthest else cost.argmin(1)
             matches = keys[nearest]
             before = (seen - matches).square().sum(1)
-            picture = patches.aggregate_patches(seen if own_patches else matches, **size, **grid)
+            votes = seen if own_patches else matches
+            picture = patches.aggregate_patches(votes, height=height, width=width, **grid)
             seen = patches.extract_patches(picture, **grid)
             after = (seen - matches).square().sum(1)
             again = squares(seen, keys).min(1).values
@@ -357,8 +360,9 @@ def optimize_texture(task: Task) -> None:
         task.compare(exemplar, start, 3, 1, 1, 1, tolerance=1e-5)
 
 
-def _one_round(*arguments) -> tuple[Tensor, list]:
-    return _optimize_texture(*arguments[:-1], 1)
+def _one_round(exemplar: Tensor, start: Tensor, patch_size: int, stride: int, levels: int,
+               iterations: int) -> tuple[Tensor, list]:
+    return _optimize_texture(exemplar, start, patch_size, stride, levels, 1)
 
 
 def _per_value(exemplar: Tensor, start: Tensor, patch_size: int, *rest) -> tuple[Tensor, list]:
@@ -515,11 +519,14 @@ def assign_patches(task: Task) -> None:
 
     def case(number: int, others: int) -> tuple[Tensor, Tensor]:
         """Patches for which answers that minimise something else all end elsewhere."""
+        def make() -> tuple[Tensor, Tensor]:
+            return task.uniform(number, 4).double(), task.uniform(others, 4).double()
+
         def tells(sets: tuple[Tensor, Tensor]) -> bool:
             right = _assign_patches(*sets)
             return not any(torch.equal(right, answer(*sets)) for answer in wrong)
 
-        return task.draw_until(lambda: tuple(task.uniform(n, 4).double() for n in (number, others)), tells)
+        return task.draw_until(make, tells)
 
     with task.property("uses every candidate once when there are as many as patches", share=0.4):
         for number in (9, 14):

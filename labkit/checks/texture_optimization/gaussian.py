@@ -33,7 +33,9 @@ def _with_phases(angle: Callable[[Tensor, Tensor], Tensor]) -> Callable[[Tensor,
     return _spectrum_times(lambda image, noise: torch.exp(1j * angle(image, noise)))
 
 
-_random_phase_texture = _with_phases(_phases)
+def _random_phase_texture(image: Tensor, noise: Tensor) -> Tensor:
+    """The phases of the noise added to those of the image, in all channels alike, and the mean as it was."""
+    return _with_phases(_phases)(image, noise)
 
 
 @exercise(points=2, minutes=25, reference=_random_phase_texture, withholds=(
