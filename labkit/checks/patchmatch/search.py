@@ -350,7 +350,7 @@ def _random_search(image: Tensor, exemplar: Tensor, position: Position, match: P
     return *match, best
 
 
-MOST_TRIES = 5000     # what tells all the wrong roundings apart is rare
+MOST_TRIES = 20000    # numbers that tell all the wrong roundings apart are one in some hundreds
 
 
 def _search_case(task: Task, height: int, width: int, draws: int, *, channels: int = 3,
