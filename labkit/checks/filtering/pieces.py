@@ -26,6 +26,9 @@ BY_PLACE = (*(f"labkit.filtering.{name}" for name in ("gaussian_filter", "differ
 
 # --- pieces that the wrong answers are made of ----------------------------------------------------------------------
 
+CLAMPED = "the result is clipped to [0, 1]; noise leaves that range on both sides, and clipping it would bias the averages"
+
+
 def _neighbours(image: Tensor, radius: int) -> Iterator[tuple[int, int, Tensor, Tensor]]:
     """For every offset of the window: the offset, the image seen there, and 1 where that pixel is inside, else 0."""
     height, width = image.shape[-2:]
@@ -49,7 +52,5 @@ def average(image: Tensor, weight: Callable[[int, int, Tensor], Tensor | float],
 
 
 def space(dy: int, dx: int, sigma: float) -> float:
+    """The weight that a Gaussian gives to an offset, before it is normalised."""
     return math.exp(-(dy * dy + dx * dx) / (2 * sigma * sigma))
-
-
-CLAMPED = "the result is clipped to [0, 1]; noise leaves that range on both sides, and clipping it would bias the averages"

@@ -1,7 +1,8 @@
 """What the checks of chapter 2 share: what a grader hides, and pieces that right and wrong answers are made of.
 
 Fields are compared as they are. Two different matches at the same distance are both right, so the inputs are float64
-pictures with noise in every pixel: no two patches of theirs are equally far from a third.
+pictures with noise in every pixel: no two patches of theirs are equally far from a third. Where float32 is asked for, the
+distances have to lie far apart, too.
 """
 
 from __future__ import annotations
@@ -33,7 +34,7 @@ DISTANCES = ("labkit.patchmatch.nnf_distance", "labkit.patchmatch.reference.dist
 DISTANCE = (*DISTANCES, "labkit.patchmatch.reference.patch_distance", "labkit.patches.squared_distances")
 
 
-# --- pieces that right and wrong answers are made of ----------------------------------------------------------------
+# --- patches, positions and fields ----------------------------------------------------------------------------------
 
 def patch(image: Tensor, position: Position, n: int) -> Tensor:
     return image[window(*position, n)]
@@ -72,6 +73,14 @@ def field_distances(image: Tensor, exemplar: Tensor, nnf: Tensor, n: int) -> Ten
     return torch.tensor(values, dtype=image.dtype).reshape(sizes)
 
 
+def own_positions(nnf: Tensor) -> Tensor:
+    """The field of that size in which every patch is its own match."""
+    rows, columns = (torch.arange(side, dtype=nnf.dtype) for side in nnf.shape[-2:])
+    return torch.stack(torch.meshgrid(rows, columns, indexing="ij"))
+
+
+# --- inputs -----------------------------------------------------------------------------------------------------------
+
 def pictures(task: Task, sizes: Sizes, *, n: int, channels: int = 3, dtype: torch.dtype = torch.float64) -> tuple[Tensor, Tensor]:
     """Image and exemplar. In float32 they are drawn until rounding can't decide which of two matches of a patch is the nearer one."""
     if dtype == torch.float64:
@@ -88,6 +97,8 @@ def pictures(task: Task, sizes: Sizes, *, n: int, channels: int = 3, dtype: torc
     return task.draw_until(make, far_apart)
 
 
+# --- ways to be wrong -------------------------------------------------------------------------------------------------
+
 INT64 = "the field is int64; a field of matches is int32 here: `.to(torch.int32)`"
 MEAN = "the squared differences are averaged; the distance is their sum"
 ROOT = "a square root is taken; the distance is the plain sum of squares"
@@ -102,9 +113,5 @@ def with_field(change: Callable[[Tensor], Tensor], right: Callable[..., tuple[Te
 
 
 def mean_of(distance: Tensor | float, image: Tensor, n: int) -> Tensor | float:
+    """The mean that takes the place of a sum of squares."""
     return distance / (image.shape[0] * n * n)
-
-
-def own_positions(nnf: Tensor) -> Tensor:
-    rows, columns = (torch.arange(side, dtype=nnf.dtype) for side in nnf.shape[-2:])
-    return torch.stack(torch.meshgrid(rows, columns, indexing="ij"))
