@@ -1,6 +1,5 @@
 """The widgets without a browser: their values, what they say, and the still pictures they leave."""
 
-import ast
 import importlib
 import subprocess
 import sys
@@ -13,6 +12,7 @@ import nbformat
 import pytest
 import torch
 from tests.pictures import random_image
+from tests.test_imports import graph
 from tests.widgets import as_shown, assert_leaves_a_picture, decoded, upload
 
 from labkit import chapters, images, widgets
@@ -66,24 +66,16 @@ ALL = {
 
 # --- what widgets know ----------------------------------------------------------------------------------------------
 
-def imported(path):
-    """The modules of labkit that a file imports, wherever it does."""
-    found = set()
-    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
-        if isinstance(node, ast.Import):
-            found |= {name.name for name in node.names}
-        elif isinstance(node, ast.ImportFrom):
-            found |= {node.module, *(f"{node.module}.{name.name}" for name in node.names)}
-    return {".".join(name.split(".")[:2]) for name in found if name.startswith("labkit.")}
-
-
 def test_general_widgets_know_no_chapter_and_a_chapter_s_own_know_no_later_one():
-    order = [f"labkit.{chapter.topic}" for chapter in chapters.CHAPTERS]
-    for path in FOLDER.glob("*.py"):
-        own = f"labkit.{path.stem}"
-        allowed = set(order[:order.index(own) + 1]) if own in order else set()
-        assert imported(path) & set(order) <= allowed, path.name
-    assert "labkit.patchmatch" in imported(FOLDER / "patchmatch.py")   # else nothing was read
+    order = [chapter.topic for chapter in chapters.CHAPTERS]
+    known = {}
+    for module, found in graph().items():
+        if module.startswith("labkit.widgets"):
+            topics = {part for one in found for part in one.target.split(".")[1:]} & set(order)   # labkit.widgets.<topic>, too
+            own = module.split(".")[-1]
+            known[module] = topics
+            assert topics <= set(order[:order.index(own) + 1] if own in order else ()), module
+    assert known["labkit.widgets.patchmatch"] == {"patchmatch"} and not known["labkit.widgets.film"]
 
 
 def test_widgets_are_imported_without_any_chapter_and_a_chapter_s_own_with_it():
