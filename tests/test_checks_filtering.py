@@ -169,4 +169,4 @@ def test_an_answer_that_fails_on_one_input_is_still_recognised_by_the_others():
 
 def test_float32_on_the_way_of_a_float64_input_is_called_by_its_name():
     answer = lambda image, s, h, r: filtering.bilateral_filter(image.float(), sigma_space=s, sigma_color=h, radius=r).to(image.dtype)
-    assert "something on the way was computed in float32" in repr(EXERCISES["bilateral_filter"](answer))
+    assert "Something on the way was computed in float32" in repr(EXERCISES["bilateral_filter"](answer))

@@ -34,8 +34,10 @@ from torch import Tensor
 
 from labkit.checks import fixtures
 
-__all__ = ["KINDS", "Fixture", "Kind", "Opaque", "Problem", "Refusal", "Reply", "Request", "copy", "perform", "problem_of",
+__all__ = ["KINDS", "Fixture", "Kind", "Opaque", "Problem", "Refusal", "Reply", "Request", "Where", "copy", "perform", "problem_of",
            "require_options"]
+
+Where = tuple[Any, ...]     # what leads to a part of a value: keys of dictionaries, `(number, of how many)` in lists
 
 
 @dataclass(frozen=True)
@@ -158,7 +160,8 @@ def _call_step(student: Callable, arguments: tuple, options: dict, built: list) 
 def _call_sampler(student: Callable, arguments: tuple, options: dict, built: list) -> Any:
     _require_callable(student, "a function")
     value = student(*arguments)
-    return {"value": value, "calls": [call for b in built for call in getattr(b, "calls", ())]}
+    calls = [call for b in built for call in getattr(b, "calls", ())]   # each a dictionary: what was noted, by its name
+    return {"value": value, "number of calls": len(calls), "calls": calls}
 
 
 def _call_kernel(student: Any, arguments: tuple, options: dict, built: list) -> Any:
@@ -188,22 +191,66 @@ def _asks_for_cores_in_vain(kernel: Any) -> bool:
     return bool(found) and all(d is not None and d.count_parfors() == 0 for d in found)
 
 
+# What a part of such a value is called. `given` holds the arguments by the names of their parameters.
+
+def _place(where: Where, given: dict[str, Any]) -> str:
+    return "".join(f"its {part}: " if isinstance(part, str) else f"number {part[0]} of {part[1]}: " for part in where)
+
+
+def _place_of_gradient(where: Where, given: dict[str, Any]) -> str:
+    if where[:1] != ("gradients",) or len(where) == 1:
+        return _place(where, given)
+    names = [name for name, argument in given.items() if isinstance(argument, Tensor) and argument.is_floating_point()]
+    return f"the gradient of {names[where[1][0] - 1]}: " + _place(where[2:], given)
+
+
+def _place_in_module(where: Where, given: dict[str, Any]) -> str:
+    return "its number of parameters: " if where == ("parameters",) else _place(where, given)
+
+
+def _place_after_step(where: Where, given: dict[str, Any]) -> str:
+    if len(where) < 2:
+        return _place(where, given)
+    (part, (number, of)), rest = where[:2], _place(where[2:], given)
+    if part == "weights":
+        return f"number {number} of {of} of the model's parameters, after the step: {rest}"
+    return f"what it returns{f' from call {number} of {of}' if of > 1 else ''}: {rest}"
+
+
+def _place_in_sampler(where: Where, given: dict[str, Any]) -> str:
+    name = next((name for name, argument in given.items() if isinstance(argument, Fixture)), "what it was given")
+    if where == ("number of calls",):
+        return f"the number of times that {name} was called: "
+    if where[:1] == ("calls",) and len(where) == 3:
+        (number, of), noted = where[1:]
+        return f"the {noted} that {name} was given in call {number} of {of}: "
+    return "what it returns: " + _place(where[1:], given)
+
+
+def _place_after_launch(where: Where, given: dict[str, Any]) -> str:
+    if where[:1] != ("arrays",) or len(where) == 1:
+        return "what it returns: " + _place(where[1:], given)
+    names = [name for name, argument in given.items() if isinstance(argument, (Tensor, np.ndarray))]
+    return f"the array {names[where[1][0] - 1]} after the launch: " + _place(where[2:], given)
+
+
 class Kind(NamedTuple):
-    """How an answer of a kind is called, and the options that such a call takes; `required` ones it cannot do without."""
+    """How an answer of a kind is called, what its value's parts are called, and the options that a call takes."""
 
     perform: Callable[[Any, tuple, dict, list], Any]
+    place: Callable[[Where, dict[str, Any]], str] = _place
     options: tuple[str, ...] = ()
-    required: tuple[str, ...] = ()
-    together: bool = False      # all options or none
+    required: tuple[str, ...] = ()      # the options that it cannot do without
+    together: bool = False              # all options or none
 
 
 KINDS = {
     "function": Kind(_call_function),
-    "differentiable": Kind(_call_differentiable, options=("cotangent",)),
-    "module": Kind(_call_module, options=("weights", "inputs"), required=("weights", "inputs")),
-    "step": Kind(_call_step, options=("repeat",)),
-    "sampler": Kind(_call_sampler),
-    "kernel": Kind(_call_kernel, options=("grid", "block"), together=True),
+    "differentiable": Kind(_call_differentiable, _place_of_gradient, options=("cotangent",)),
+    "module": Kind(_call_module, _place_in_module, options=("weights", "inputs"), required=("weights", "inputs")),
+    "step": Kind(_call_step, _place_after_step, options=("repeat",)),
+    "sampler": Kind(_call_sampler, _place_in_sampler),
+    "kernel": Kind(_call_kernel, _place_after_launch, options=("grid", "block"), together=True),
 }
 
 

@@ -13,6 +13,7 @@ student's code raised. A grader calls `Exercise.judge` with its own way of calli
 
 from __future__ import annotations
 
+import inspect
 import sys
 import time
 from collections.abc import Callable, Iterator
@@ -29,7 +30,7 @@ from labkit.checks.answers import Problem, Reply, Request
 from labkit.checks.compare import describe, difference, largest
 from labkit.checks.verdict import Property, Verdict, marked_by_nbgrader, pictures_of
 
-__all__ = ["PUBLIC_SEED", "Exercise", "Failure", "Mistake", "Task", "exercise"]
+__all__ = ["PUBLIC_SEED", "Exercise", "Failure", "Mistake", "Task", "exercise", "parameter_names"]
 
 Made = TypeVar("Made")
 MOST_CALLS_TO_MATCH = 8
@@ -47,13 +48,18 @@ class Mistake:
 
 @dataclass(frozen=True)
 class Failure:
-    """Why a property does not hold. `kind` names what was seen: a built-in mistake such as `writes_into_input`."""
+    """Why a property does not hold.
+
+    `kind` names what was seen: a built-in mistake such as `writes_into_argument`. `remark` guesses at the cause; it is
+    said where no known mistake is recognised.
+    """
 
     kind: str
     sentence: str
     request: Request | None = None
     expected: Any = None
     obtained: Any = None
+    remark: str = ""
 
 
 @dataclass(frozen=True)
@@ -64,7 +70,8 @@ class Exercise:
     ----------
     name, points, minutes : as the notebook states them.
     kind : one of `answers.KINDS`.
-    reference : a right answer of that kind. mistakes : wrong ones, by name; `knows` adds them.
+    reference : a right answer of that kind; messages call the arguments by the names of its parameters.
+    mistakes : wrong ones, by name; `knows` adds them.
     form : brings the value of a call into the form in which it is compared; `None` compares it as it is.
     withholds : qualified names that would be the answer itself; a grader hides them from the student's code.
     body : what is asked, as a function of a `Task`.
@@ -124,34 +131,66 @@ class Exercise:
                            seconds=time.perf_counter() - start)
         name, mistake = self._recognise(task)
         failure = task.failures[0]
-        diagnosis = [failure.sentence]
         if mistake:
-            diagnosis.insert(0, f"It looks as if {mistake.sentence}.")
+            diagnosis: tuple[str, ...] = (f"It looks as if {mistake.sentence}.", failure.sentence)
+        else:
+            diagnosis = (f"{failure.sentence} {failure.remark}".rstrip(),)
         given = next((a for a in failure.request.arguments if isinstance(a, Tensor)), None) if failure.request else None
         return Verdict(self.name, self.points, round(self.points * _earned_share(task.properties), 2), "wrong", mistake=name,
-                       diagnosis=tuple(diagnosis), hint=mistake.hint if mistake else None, properties=tuple(task.properties),
+                       diagnosis=diagnosis, hint=mistake.hint if mistake else None, properties=tuple(task.properties),
                        pictures=pictures_of(given, failure.expected, failure.obtained),
                        seconds=time.perf_counter() - start)
 
     def _recognise(self, task: Task) -> tuple[str | None, Mistake | None]:
-        """The known mistake that gives what the answer gave, in every call that was compared."""
+        """The known mistake that does what the answer did, in every call that was compared."""
         wrong = [r for r in task.records if not r.right]
-        returned = [r for r in wrong if not r.reply.problem]   # what stopped with an error says less than a wrong value
-        wrong = returned or wrong
-        records = (wrong + [r for r in task.records if r.right])[:MOST_CALLS_TO_MATCH]
+        # what stopped with an error says less than a wrong value; where no value is wrong, arguments may have changed
+        telling = [r for r in wrong if not r.reply.problem] or wrong or [r for r in task.records if r.changed]
+        records = (telling + [r for r in task.records if r.right and r not in telling])[:MOST_CALLS_TO_MATCH]
         for name, mistake in self.mistakes.items():
-            if wrong and all(self._gives(mistake.variant, record) for record in records):
+            if telling and self._explains(mistake.variant, records):
                 return name, mistake
-        name = task.suspects[0] if len(task.suspects) == 1 and task.suspects[0] else task.failures[0].kind
-        return name, self.mistakes.get(name)
+        if len(task.suspects) == 1 and task.suspects[0]:
+            return task.suspects[0], self.mistakes.get(task.suspects[0])
+        kind = task.failures[0].kind
+        return kind, self.mistakes.get(kind)
 
-    def _gives(self, variant: Any, record: _Record) -> bool:
-        reply = self.perform(variant, record.request)
-        if reply.problem or record.reply.problem:
-            return bool(reply.problem and record.reply.problem and reply.problem.kind == record.reply.problem.kind)
-        # float32 sums of unnormalised values differ more than the values of pictures do
-        slack = 10 * record.tolerance * max(1.0, largest(record.reply.value))
-        return difference(record.reply.value, reply.value, slack) is None
+    def _explains(self, variant: Any, records: list[_Record]) -> bool:
+        """Whether a known wrong answer gives what the answer gave, and is wrong itself where that is wrong."""
+        as_wrong = False
+        for record in records:
+            reply = self.perform(variant, record.request)
+            if reply.problem or record.reply.problem:
+                if not (reply.problem and record.reply.problem and reply.problem.kind == record.reply.problem.kind):
+                    return False
+                as_wrong = True
+                continue
+            changed = _changed(self.kind, record.request, reply)
+            if changed and changed != record.changed:
+                return False
+            # float32 sums of unnormalised values differ more than the values of pictures do
+            slack = 10 * record.tolerance * max(1.0, largest(record.reply.value))
+            if difference(record.reply.value, reply.value, slack):
+                return False
+            # the slack is wide: what is right, or nearly, would pass for any answer that is nearly right
+            as_wrong |= bool(changed) or not record.right and difference(reply.value, record.expected, record.tolerance) is not None
+        return as_wrong
+
+    def _given(self, request: Request) -> dict[str, Any]:
+        """The arguments of a call by the names of the reference's parameters, or numbered where it has no such names."""
+        names = parameter_names(self.reference)
+        if len(names) < len(request.arguments):
+            names = [f"argument {number}" for number in range(1, len(request.arguments) + 1)]
+        return dict(zip(names, request.arguments))
+
+
+def parameter_names(answer: Any) -> list[str]:
+    """The names of an answer's parameters, options after `*` left out; none where the answer has no signature to read."""
+    try:
+        signature = inspect.signature(getattr(answer, "py_func", answer))
+    except (TypeError, ValueError):
+        return []
+    return [p.name for p in signature.parameters.values() if p.kind in (p.POSITIONAL_ONLY, p.POSITIONAL_OR_KEYWORD)]
 
 
 def exercise(*, points: float, minutes: int, reference: Any, mistakes: dict[str, Mistake] | None = None, kind: str = "function",
@@ -172,12 +211,24 @@ def _earned_share(properties: list[Property]) -> float:
     return earned / sum(shares)
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class _Record:
+    """A call that was compared. `changed` are the numbers of the arguments that the answer wrote into, from 0."""
+
     request: Request
     reply: Reply
+    expected: Any
     tolerance: float
     right: bool
+    changed: tuple[int, ...]
+
+
+def _changed(kind: str, request: Request, reply: Reply) -> tuple[int, ...]:
+    """The numbers of the arguments that a call has written into. A kernel may."""
+    if kind == "kernel":
+        return ()
+    return tuple(i for i, (given, after) in enumerate(zip(request.arguments, reply.arguments))
+                 if isinstance(given, (Tensor, np.ndarray)) and difference(after, given, 0.0))
 
 
 class _Failed(Exception):
@@ -245,21 +296,24 @@ class Task:
                 raise RuntimeError(f"the reference of {self.exercise.name} failed: {reply.problem}")
             expected = reply.value
         reply = self._ask(request)
-        found = difference(reply.value, expected, tolerance)
-        self.records.append(_Record(request, reply, tolerance, found is None))
-        self._require_untouched(request, reply)
+        found = difference(reply.value, expected, tolerance, inputs=arguments)
+        changed = _changed(self.exercise.kind, request, reply)
+        self.records.append(_Record(request, reply, expected, tolerance, found is None, changed))
+        self._require_untouched(request, changed)
         if found:
-            self._fail(Failure(found.kind, f"Called with {_describe_call(arguments)}: {found.sentence}", request, found.expected, found.obtained))
+            place = answers.KINDS[self.exercise.kind].place(found.where, self.exercise._given(request))
+            self._fail(Failure(found.kind, f"{self._called(request)}{place}{found.sentence}", request, found.expected, found.obtained,
+                               found.remark))
         return reply.value
 
     def call(self, *arguments: Any, shape: tuple[int, ...], **options: Any) -> Tensor:
         """Call the answer for a property that needs no reference; its value has to be a finite tensor of that shape."""
         request = self._request(arguments, options)
         reply = self._ask(request)
-        self._require_untouched(request, reply)
+        self._require_untouched(request, _changed(self.exercise.kind, request, reply))
         value = reply.value
         if not isinstance(value, Tensor) or tuple(value.shape) != tuple(shape) or not torch.isfinite(value).all():
-            self._fail(Failure("wrong_type", f"Called with {_describe_call(arguments)}: it returned {describe(value)}; "
+            self._fail(Failure("wrong_type", f"{self._called(request)}it returned {describe(value)}; "
                                f"expected a tensor of shape {tuple(shape)} of finite values.", request))
         return value
 
@@ -317,35 +371,34 @@ class Task:
         if reply.problem:
             if reply.problem.kind == "NotImplementedError":
                 raise _Unsolved
-            self.records.append(_Record(request, reply, 0.0, False))
-            self._fail(Failure("raises", _describe_problem(reply.problem, request), request))
+            self.records.append(_Record(request, reply, None, 0.0, False, ()))
+            self._fail(Failure("raises", self._describe_problem(reply.problem, request), request))
         return reply
 
-    def _require_untouched(self, request: Request, reply: Reply) -> None:
-        if self.exercise.kind == "kernel":
-            return
-        for number, (given, after) in enumerate(zip(request.arguments, reply.arguments), start=1):
-            if isinstance(given, (Tensor, np.ndarray)) and difference(after, given, 0.0) is not None:
-                self._fail(Failure("writes_into_input", f"Called with {_describe_call(request.arguments)}: it wrote into "
-                                   f"its argument number {number}. Make a new tensor (or .clone()) instead of assigning "
-                                   "into the one that was given: the caller still needs it.", request))
+    def _require_untouched(self, request: Request, changed: tuple[int, ...]) -> None:
+        if changed:
+            name = list(self.exercise._given(request))[changed[0]]
+            self._fail(Failure("writes_into_argument", f"{self._called(request)}it wrote into the {name} that it was given, which the "
+                               "caller still needs: make a new tensor instead.", request,
+                               remark="`.clone()` makes a copy to work on."))
 
     def _fail(self, failure: Failure) -> None:
         self.failures.append(failure)
         raise _Failed
 
+    # --- words ------------------------------------------------------------------------------------------------------
 
-# --- words ----------------------------------------------------------------------------------------------------------
+    def _called(self, request: Request) -> str:
+        """The beginning of a sentence about a call."""
+        given = self.exercise._given(request)
+        named = "argument 1" not in given
+        arguments = ", ".join(f"{name}: {describe(value)}" if named else describe(value) for name, value in given.items())
+        return f"Called with {arguments or 'no arguments'}: "
 
-def _describe_call(arguments: tuple) -> str:
-    return ", ".join(describe(a) for a in arguments) or "no arguments"
-
-
-def _describe_problem(problem: Problem, request: Request) -> str:
-    if problem.kind in answers.SAID_ALONE:
-        return problem.message
-    call = f"Called with {_describe_call(request.arguments)}: "
-    where = f" in line {problem.line_number} of your cell, `{problem.line}`" if problem.line else ""
-    if problem.kind in answers.SAID_OF_A_CALL:
-        return f"{call}{problem.message}{where}."
-    return f"{call}it stopped with {problem.kind}{where}. Python says: {problem.message or 'nothing more'}"
+    def _describe_problem(self, problem: Problem, request: Request) -> str:
+        if problem.kind in answers.SAID_ALONE:
+            return problem.message
+        where = f" in line {problem.line_number} of your cell, `{problem.line}`" if problem.line else ""
+        if problem.kind in answers.SAID_OF_A_CALL:
+            return f"{self._called(request)}{problem.message}{where}."
+        return f"{self._called(request)}it stopped with {problem.kind}{where}. Python says: {problem.message or 'nothing more'}"

@@ -72,10 +72,10 @@ class GaussianDenoiser:
 
     def __init__(self, mean: float, variance: float):
         self.mean, self.variance = mean, variance
-        self.calls: list[tuple[float, tuple[int, ...]]] = []
+        self.calls: list[dict[str, Any]] = []
 
     def __call__(self, x: Tensor, noise_level: float) -> Tensor:
-        self.calls.append((float(noise_level), tuple(x.shape)))
+        self.calls.append({"noise level": float(noise_level), "shape": tuple(x.shape)})
         gain = self.variance / (self.variance + float(noise_level) ** 2)
         return self.mean + gain * (x - self.mean)
 
@@ -86,10 +86,10 @@ class QuadraticObjective:
 
     def __init__(self, matrix: Tensor, target: Tensor):
         self.matrix, self.target = matrix, target
-        self.calls: list[tuple[int, ...]] = []
+        self.calls: list[dict[str, Any]] = []
 
     def __call__(self, u: Tensor) -> Tensor:
-        self.calls.append(tuple(u.shape))
+        self.calls.append({"shape": tuple(u.shape)})
         return 0.5 * (self.matrix @ u - self.target).square().sum()
 
 

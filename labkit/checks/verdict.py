@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import html
 import os
+import re
 from dataclasses import dataclass, field
 
 import torch
 from torch import Tensor
 
 from labkit import figures
+
+__all__ = ["Property", "Verdict", "marked_by_nbgrader", "pictures_of", "with_code"]
 
 
 @dataclass(frozen=True)
@@ -68,8 +71,8 @@ class Verdict:
 
     def _repr_html_(self) -> str:
         colour = {"right": "#2e8540", "unsolved": "#767676", "wrong": "#b8450b"}[self.outcome]
-        parts = [f"<strong>{html.escape(self.headline())}</strong>"]
-        parts += [f'<p style="margin:0.4em 0">{html.escape(sentence)}</p>' for sentence in self.diagnosis]
+        parts = [f"<strong>{with_code(html.escape(self.headline()))}</strong>"]
+        parts += [f'<p style="margin:0.4em 0">{with_code(html.escape(sentence))}</p>' for sentence in self.diagnosis]
         if self.hint:
             parts.append(f'<p style="margin:0.4em 0">Hint {self.hint} under the exercise says more.</p>')
         if self.pictures:
@@ -78,7 +81,7 @@ class Verdict:
             parts.append(figures.show(list(pictures), titles=titles, width=width,
                                       alt="one of the inputs on which the answer was tried").html)
         if self.outcome != "unsolved" and self.properties:
-            items = "".join(f"<li>{'✔' if p.passed else '✘'} {html.escape(p.sentence)}</li>" for p in self.properties)
+            items = "".join(f"<li>{'✔' if p.passed else '✘'} {with_code(html.escape(p.sentence))}</li>" for p in self.properties)
             parts.append(f'<ul style="list-style:none;padding-left:0.5em;margin:0.4em 0">{items}</ul>')
         return (f'<div role="status" class="labkit-verdict" data-outcome="{self.outcome}" '
                 f'style="border-left:5px solid {colour};padding:0.3em 0.8em">{"".join(parts)}</div>')
@@ -87,6 +90,11 @@ class Verdict:
         # nbgrader reads the marks from the text of a check cell's result, and shows students the rest
         text = f"{self.earned:g}" if marked_by_nbgrader() else repr(self)
         return {"text/plain": text, "text/html": self._repr_html_()}
+
+
+def with_code(markup: str) -> str:
+    """Escaped text with what stands between backticks as code."""
+    return re.sub(r"`([^`]+)`", r"<code>\1</code>", markup)
 
 
 def marked_by_nbgrader() -> bool:
@@ -109,6 +117,7 @@ def pictures_of(given: Tensor | None, expected: object, obtained: object) -> tup
             panels.append(("yours", obtained))
         return tuple((title, image.float()) for title, image in panels)
     if expected.ndim == 2 and obtained.shape == expected.shape and min(expected.shape) > 1:
+        expected, obtained = expected.double(), obtained.double()   # masks and whole numbers too
         low, high = float(expected.min()), float(expected.max())
         gap = (obtained - expected).abs()
         return (("expected", figures.colorize(expected, low=low, high=high)),

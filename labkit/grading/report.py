@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING
 
 import labkit
 from labkit import figures
-from labkit.checks.verdict import Verdict
+from labkit.checks.verdict import Verdict, with_code
 
 if TYPE_CHECKING:
     from labkit.grading.extract import Assignment
@@ -33,7 +33,7 @@ _MISTAKES = {    # what the engine and the sandbox name, besides the mistakes th
     "raises": "it stopped with an error", "returns_nothing": "it returned nothing", "wrong_type": "it returned something of another type",
     "wrong_shape": "the result has another shape", "wrong_dtype": "the result has another dtype",
     "not_finite": "the result holds NaN or infinite values", "wrong_values": "other values, of no known mistake",
-    "writes_into_input": "it wrote into its input", "property": "a property does not hold", "hidden_only": "right in the notebook only",
+    "writes_into_argument": "it wrote into an argument", "property": "a property does not hold", "hidden_only": "right in the notebook only",
     "not_comparable": "it returned something that cannot be compared", "TimeLimit": "stopped: it took too long",
     "MemoryLimit": "stopped: too much memory", "ProcessLimit": "stopped: too many processes", "FileLimit": "stopped: too many files",
     "OutputLimit": "stopped: it printed too much", "Withheld": "it called what the exercise asks to write", "Crash": "it ended its process",
@@ -64,14 +64,14 @@ def chapter_section(assignment: Assignment, exercises: Sequence[dict], remarks: 
         parts += [f'<section class="exercise {kind}" id="{_text(assignment.name)}-{_text(record["name"])}">',
                   f'<h3><span class="state">{sign}</span> <code>{_text(record["name"])}</code> <span class="state">{words}</span>'
                   f'<span class="points">{took}{record["earned"]:g} of {record["points"]:g} points</span></h3>']
-        parts += [f"<p>{_text(sentence)}</p>" for sentence in record["diagnosis"]]
+        parts += [f"<p>{_sentence(sentence)}</p>" for sentence in record["diagnosis"]]
         if record["outcome"] == "unsolved":
             parts.append('<p class="soft">The cell still holds the line that raises NotImplementedError.</p>')
         parts.append(shown.get(record["name"], ""))
         if record["properties"]:
             parts.append('<ul class="properties">' + "".join(
                 f'<li class="{"held" if p["passed"] else "failed"}"><span class="mark">{"✔" if p["passed"] else "✘"}</span>'
-                f'{_text(p["sentence"])}</li>' for p in record["properties"]) + "</ul>")
+                f'{_sentence(p["sentence"])}</li>' for p in record["properties"]) + "</ul>")
         parts.append(_hint(assignment.hints.get(record["name"], {}), record))
         if record["source"]:
             parts.append(f'<details><summary>The code that was marked</summary><pre><code>{_text(_cut(record["source"]))}</code></pre></details>')
@@ -212,7 +212,7 @@ def _exercises(rows: Sequence[Row], items: Sequence[Item], assignments: Sequence
         counts["none"] += sum(row.result is None for row in rows)
         exercise = known.get((item.chapter, item.name))
         mistakes = Counter(record["mistake"] for record in records if record["mistake"]).most_common(4)
-        said = "".join(f"<li><b>{number} ×</b> {_text(_mistake(name, exercise))}</li>" for name, number in mistakes)
+        said = "".join(f"<li><b>{number} ×</b> {_sentence(_mistake(name, exercise))}</li>" for name, number in mistakes)
         label = f"{item.chapter}/{item.name}" if several else item.name
         lines.append(f'<tr><td><code>{_text(label)}</code></td><td class="number">{mean} of {item.points:g}</td>'
                      f'<td>{_bar(counts) if not item.written else "marked by hand"}</td><td><ul class="mistakes">{said}</ul></td></tr>')
@@ -344,6 +344,11 @@ def _notes(title: str, notes: Iterable[str]) -> str:
 def _text(value: object) -> str:
     """Text as markup shows it, without characters that markup may not hold."""
     return html.escape(re.sub(r"[\x00-\x08\x0b\x0c\x0e-\x1f\x7f\ud800-\udfff]", "�", str(value)), quote=True)
+
+
+def _sentence(value: object) -> str:
+    """A sentence of a check as markup, with what stands between backticks as code."""
+    return with_code(_text(value))
 
 
 def _cut(text: str) -> str:

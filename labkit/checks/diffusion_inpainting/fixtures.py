@@ -38,10 +38,10 @@ class InpaintingDenoiser:
 
     def __init__(self, variance: float, alpha_bars: Tensor):
         self.variance, self.alpha_bars = variance, alpha_bars
-        self.calls: list[tuple[int, int]] = []
+        self.calls: list[dict[str, int]] = []
 
     def __call__(self, x_t: Tensor, known: Tensor, mask: Tensor, t: int) -> Tensor:
-        self.calls.append((int(t), int(mask.sum())))
+        self.calls.append({"t": int(t), "number of missing pixels": int(mask.sum())})
         bar = self.alpha_bars[int(t)].to(x_t)
         count = (1 - mask.to(x_t)).sum(dim=(2, 3), keepdim=True)
         level = (known.sum(dim=(2, 3), keepdim=True) / count + x_t.mean(dim=(2, 3), keepdim=True) / bar.sqrt()) / 2
