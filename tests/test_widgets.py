@@ -406,6 +406,8 @@ def test_the_still_picture_of_a_film_has_five_frames_of_each_picture():
     text = film().still().text
     assert [f"x_t, t = {k} 6×6" in text and f"estimate, t = {k} 6×6" in text for k in range(11)] == [
         k in (0, 2, 5, 8, 10) for k in range(11)]
+    text = film(still_frames={3: "early", 9: "late"}).still().text
+    assert text.count("x_t") == 2 and "x_t, early 6×6, x_t, late 6×6" in text
     assert "frame 2 6×6" in film(3, titles=["a", "b"], captions=["c" * 80] * 3).still().text   # no title so long
 
 
@@ -414,6 +416,7 @@ def test_the_still_picture_of_a_film_has_five_frames_of_each_picture():
                                               ({"curves": [[1.0] * 10]}, "10 values and there are 11 frames"),
                                               ({"curves": [[float("nan")] * 11]}, "a value of curves is nan"),
                                               ({"interval": 0}, "interval is 0"),
+                                              ({"still_frames": {11: "end"}}, "a number in still_frames is 11"),
                                               ({"beside": {"truth": torch.zeros(2, 3, 3)}}, "truth is a tensor")])
 def test_a_film_of_something_else_is_refused(options, message):
     with pytest.raises(ValueError, match=message):

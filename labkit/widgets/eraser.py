@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -78,7 +79,7 @@ class Eraser(Maker):
         self._message.value = note_html("Nothing is painted yet: paint over what should disappear, then press Fill.")
         return None
 
-    def _checked(self, made: object) -> None:
+    def _checked(self, made: Any) -> None:
         shape = self.brush.image.shape
         if not isinstance(made, Tensor) or made.ndim not in (3, 4) or made.shape[-3:] != shape:
             raise ValueError(f"fill returned {describe(made)}; expected an image of shape {tuple(shape)}, as it was "

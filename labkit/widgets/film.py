@@ -60,7 +60,7 @@ class Film(Still, ipywidgets.VBox):
     slider : what the slider counts, from 0.
     interval : milliseconds that a frame stands; `None` plays the whole in about ten seconds.
     scale : screen pixels per pixel of the last frame; `None` lets the pictures stand side by side.
-    chosen : the frames of the still picture, by number, with a short title each; `None` takes five of them.
+    still_frames : the frames of the still picture, by number, with a short title each; `None` takes five of them.
 
     Attributes
     ----------
@@ -83,29 +83,32 @@ class Film(Still, ipywidgets.VBox):
     def __init__(self, frames: Sequence[Tensor | Sequence[Tensor]], *, titles: Sequence[str], captions: Sequence[str],
                  alt: str, caption: str = "", beside: Mapping[str, Tensor] | None = None,
                  curves: Sequence[Sequence[float]] = (), measure: str = "value", slider: str = "frame",
-                 interval: int | None = None, scale: float | None = None, chosen: Mapping[int, str] | None = None):
-        frames = [[frame] if isinstance(frame, Tensor) else list(frame) for frame in frames]
+                 interval: int | None = None, scale: float | None = None,
+                 still_frames: Mapping[int, str] | None = None):
+        listed = [[frame] if isinstance(frame, Tensor) else list(frame) for frame in frames]
         titles, beside = list(titles), dict(beside or {})
-        _validate(frames, titles, captions)
+        _validate(listed, titles, captions)
         for title, image in beside.items():
             validate_image(image, name=title, channels=(1, 3), batch=False)
-        self._frames, self._titles, self._captions, self._beside = frames, titles, list(captions), beside
-        self._alt, self._caption, self._curves, self._measure = alt, caption, _panels(curves, len(frames)), measure
-        self._chosen = dict(chosen or _few(frames, captions))   # the frames of the still picture, with short names
+        self._frames, self._titles, self._captions, self._beside = listed, titles, list(captions), beside
+        self._alt, self._caption, self._curves, self._measure = alt, caption, _panels(curves, len(listed)), measure
+        last = len(listed) - 1
+        self._still_frames = dict(still_frames or _few(listed, captions))
+        for number in self._still_frames:
+            validate_integer(number, name="a number in still_frames", minimum=0, maximum=last)
 
-        last = len(frames) - 1
         if interval is None:
-            interval = min(SLOWEST, max(FASTEST, LENGTH // len(frames)))
+            interval = min(SLOWEST, max(FASTEST, LENGTH // len(listed)))
         else:
             validate_integer(interval, name="interval", minimum=1)
         if scale is None:
-            scale = zoom(PAIR if len(titles) + len(beside) <= 2 else TILE, *frames[-1], *beside.values())
+            scale = zoom(PAIR if len(titles) + len(beside) <= 2 else TILE, *listed[-1], *beside.values())
         self.slider = ipywidgets.IntSlider(value=0, min=0, max=last, description=slider,
                                            layout={"width": "min(100%, 400px)"})
         play = Play(last=last, interval=interval)
         ipywidgets.jslink((play, "value"), (self.slider, "value"))
         self.pictures = [Picture(image, alt=alt, caption=title, scale=scale, interactive=False)
-                         for image, title in zip(frames[-1], titles)]
+                         for image, title in zip(listed[-1], titles)]
         stay = [Picture(image, alt=f"{alt} ({title})", caption=title, scale=scale, interactive=False)
                 for title, image in beside.items()]
         self._tiles = ipywidgets.HBox([*self.pictures, *stay], layout={"flex_flow": "row wrap"})
@@ -136,10 +139,10 @@ class Film(Still, ipywidgets.VBox):
         """Some frames, in a row for each title, and what stands beside them."""
         shown, titles = [], []
         for which, title in enumerate(self._titles):
-            for number, name in self._chosen.items():
+            for number, name in self._still_frames.items():
                 shown.append(_enlarged(self._frames[number][which], self.pictures[which].size))
                 titles.append(f"{title}, {name}" if len(self._titles) > 1 else name)
-        columns = len(self._chosen) if len(self._titles) > 1 else None   # else a row that what stands beside continues
+        columns = len(self._still_frames) if len(self._titles) > 1 else None   # else a row that what stands beside continues
         return figures.show([*shown, *self._beside.values()], titles=[*titles, *self._beside], alt=self._alt,
                             columns=columns, caption=self._caption, width=200)
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
+from typing import Any
 
 import ipywidgets
 from torch import Tensor
@@ -78,7 +79,7 @@ class Maker(Still, ipywidgets.VBox):
         """What the function is called with; `None`, and a message, where there is nothing to call it with."""
         raise NotImplementedError
 
-    def _checked(self, made: object) -> None:
+    def _checked(self, made: Any) -> None:
         """Refuse what the function should not have returned."""
         raise NotImplementedError
 

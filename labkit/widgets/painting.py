@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from typing import Any
 
 import torch
 import traitlets
@@ -150,7 +151,7 @@ class Painter(Maker):
     def _given(self) -> tuple[Tensor]:
         return (self.canvas.painting,)
 
-    def _checked(self, made: object) -> None:
+    def _checked(self, made: Any) -> None:
         validate_image(made, name="what generate returned", channels=(1, 3))
 
     def _receive(self, file: str, image: Tensor) -> None:

@@ -57,7 +57,7 @@ class SynthesisPlayer(Film):
             raise ValueError(
                 f"synthesis has {len(frames)} frames and {sum(map(len, energy))} energies; expected one for each"
             )
-        captions, chosen = _levels(frames, energy)
+        captions, ends = _levels(frames, energy)
         super().__init__(
             frames,
             titles=["synthesis"],
@@ -68,7 +68,7 @@ class SynthesisPlayer(Film):
             curves=energy,
             measure="energy",
             scale=scale,
-            chosen=chosen,
+            still_frames=ends,
         )
 
 
