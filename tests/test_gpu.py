@@ -7,6 +7,7 @@ import json
 import os
 import subprocess
 import sys
+import types
 from pathlib import Path
 
 import pytest
@@ -14,12 +15,12 @@ import torch
 
 from labkit import chapters
 from tests.gpu import __main__ as command
-from tests.gpu import machine, part
+from tests.gpu import machine, part, report
 from tests.gpu.case import Aim, Case, compare, difference, milliseconds, picture, time_case
 
 ROOT = Path(__file__).resolve().parent.parent
 CPU = torch.device("cpu")
-HOUSE = {"__init__", "__main__", "case", "machine", "part"}  # what chapters share
+HOUSE = {"__init__", "__main__", "case", "machine", "part", "report"}  # what chapters share
 # What a machine with a card may lack: all that labkit asks for beyond torch, numpy, numba, and what those need or these
 # cases compute with.
 ABSENT = (
@@ -254,6 +255,29 @@ def test_limits_are_measured_and_said():
     assert found["bytes_per_s"] > 1e6 and found["float32_per_s"] > 1e6 and "0.25 MiB" in found["how"]
 
 
+class MadeUpKernel:
+    """What numba keeps of a compiled kernel, on a machine that could not compile one."""
+
+    regs_per_thread, local_mem_per_thread, shared_mem_per_block, max_threads_per_block = 32, 0, 2048, 1024
+
+    def __init__(self):
+        self.overloads, self.targetoptions, self.py_func = {("float32", "int64"): self}, {}, milliseconds
+
+    def get_regs_per_thread(self) -> int:
+        return self.regs_per_thread
+
+
+def test_what_the_compiler_made_of_kernels_is_listed(monkeypatch):
+    module = types.ModuleType("labkit.kernels.made_up_cuda")
+    module.BLOCK, module.kernel = (32, 8), MadeUpKernel()
+    monkeypatch.setitem(sys.modules, module.__name__, module)
+    (found,) = [one for one in machine.compiled_kernels() if one["kernel"].startswith("made_up")]
+    assert found["kernel"] == "made_up_cuda.milliseconds" and found["arguments"] == "('float32', 'int64')"
+    assert (found["registers"], found["shared bytes"], found["threads of a block"]) == (32, 2048, 256)
+    # no card tells how many fit on one of its multiprocessors, and the list says why
+    assert found["occupancy"] is None and "_codelibrary" in found["occupancy is not known"]
+
+
 def test_pictures_have_structures_of_all_sizes_and_exact_values():
     image = picture(3, 64, 70, steps=16)
     assert image.shape == (3, 64, 70) and 0 <= image.min() and image.max() <= 1
@@ -311,7 +335,7 @@ def test_the_table_compares_times_with_the_limits_of_the_card():
     timed = {"outcome": "timed", "device": {"median": 2.0}, "cpu": {"median": 50.0}, "plain": {"median": 3.0}}
     timed |= {"bytes": 1e9, "operations": 4e9, "aim": {"extrapolated_s": 30.0, "seconds": 90}}
     entry = {"part": "filtering", "case": "box"}
-    report = {
+    found = {
         "steps": [
             {
                 "part": "tests",
@@ -326,7 +350,7 @@ def test_the_table_compares_times_with_the_limits_of_the_card():
         ],
         "limits": {"bytes_per_s": 1e12, "float32_per_s": 1e13},
     }
-    _, tests, box, vote = command.rows(report)
+    _, tests, box, vote = report.rows(found)
     assert tests[2] == "agrees: 3 passed, 0 failed, 0 skipped"
     assert box[2:] == (
         "agrees, 1e-07 (at most 1e-06)",
@@ -341,6 +365,6 @@ def test_the_table_compares_times_with_the_limits_of_the_card():
 
 
 def test_the_file_is_json_for_every_reader(tmp_path):
-    command._write({"difference": float("inf"), "steps": [{"difference": float("nan")}]}, tmp_path / "gpu.json")
+    report.write({"difference": float("inf"), "steps": [{"difference": float("nan")}]}, tmp_path / "gpu.json")
     text = (tmp_path / "gpu.json").read_text(encoding="utf-8")
     assert json.loads(text, parse_constant=pytest.fail) == {"difference": "inf", "steps": [{"difference": "nan"}]}

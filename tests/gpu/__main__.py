@@ -1,11 +1,10 @@
-"""The command: starts a process for each part, collects what they noted, writes one JSON file, prints a table."""
+"""The command: starts a process for each part, and collects what they noted in one report."""
 
 from __future__ import annotations
 
 import argparse
 import importlib
 import importlib.util
-import json
 import math
 import os
 import re
@@ -18,7 +17,9 @@ import xml.etree.ElementTree as xml
 from datetime import UTC, datetime
 from pathlib import Path
 
-__all__ = ["main", "rows", "tests_outcome", "topics"]
+from tests.gpu.report import BAD, counted, print_table, write
+
+__all__ = ["main", "tests_outcome", "topics"]
 
 ROOT = Path(__file__).resolve().parents[2]
 HERE = Path(__file__).resolve().parent
@@ -27,7 +28,6 @@ TESTS_SHARE = 0.4  # of the time, at most, for the tests marked `cuda`
 RESTARTS = 25  # of one part, after faults
 GRACE = 20  # seconds that a part may take to end by itself
 LINES = 12  # of what a process wrote
-BAD = ("differs", "failed")
 # Only what the tests ask for themselves: a plugin may be missing here, or not fit the other packages.
 PLAIN = {"PYTEST_DISABLE_PLUGIN_AUTOLOAD": "1", "PYTHONFAULTHANDLER": "1"}
 
@@ -59,9 +59,9 @@ def main(argv: list[str] | None = None) -> int:
         print("--simulate needs --out: what a simulator says is not kept among the figures of real cards.")
         return 2
     report = _everything(options)
-    _print_table(report)
+    print_table(report)
     bad = [entry for entry in report["steps"] if entry["outcome"] in BAD]
-    print(f"\n{_count(report)}; written to {options.out or OUT}.")
+    print(f"\n{counted(report)}; written to {options.out or OUT}.")
     return 1 if bad else 0
 
 
@@ -112,7 +112,7 @@ def _everything(options: argparse.Namespace) -> dict:
     def add(part: str, entries: list[dict]) -> None:
         report["steps"] += [{"part": part} | entry for entry in entries]
         report["seconds"] = round(time.monotonic() - start, 1)
-        _write(report, options.out or OUT)
+        write(report, options.out or OUT)
 
     print(f"{report['card']['name']}: at most {options.minutes:g} minutes", flush=True)
     if not options.simulate:
@@ -246,99 +246,6 @@ def _missing(bad: xml.Element) -> str | None:
     found = re.search(r"ModuleNotFoundError: No module named '([\w.]+)'", f"{bad.get('message')}\n{bad.text}")
     name = found.group(1).split(".")[0] if found else None
     return None if name in ("labkit", "tests", "torch", "numpy") else name
-
-
-# --- what is printed --------------------------------------------------------------------------------------------------
-
-
-def _write(report: dict, path: Path) -> None:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    unfinished = path.with_name(path.name + ".unfinished")
-    unfinished.write_text(
-        json.dumps(_finite(report), indent=1, ensure_ascii=False, allow_nan=False) + "\n", encoding="utf-8"
-    )
-    unfinished.replace(path)
-
-
-def _finite(value: object) -> object:
-    """JSON knows neither infinity nor what is no number."""
-    if isinstance(value, dict):
-        return {name: _finite(one) for name, one in value.items()}
-    if isinstance(value, list):
-        return [_finite(one) for one in value]
-    return str(value) if isinstance(value, float) and not math.isfinite(value) else value
-
-
-def rows(report: dict) -> list[tuple[str, ...]]:
-    """The table: a line for each case, and one for each other step."""
-    found: dict[tuple[str, str], dict[str, dict]] = {}
-    for entry in report["steps"]:
-        found.setdefault((entry["part"], entry["case"]), {})[entry["kind"]] = entry
-    table = [("part", "what", "result", "card, ms", "CPU / card", "torch / card", "of bandwidth", "of float32", "aim")]
-    for (part, case), kinds in found.items():
-        result, timed = kinds.get("result"), kinds.get("time", {})
-        if result is None:
-            one = next(iter(kinds.values()))
-            said = f"{one['outcome']}: {one['why']}" if "why" in one else one["outcome"]
-            table.append((part, case, said, *[""] * 6))
-            continue
-        said = (
-            f"{result['outcome']}, {result['difference']:.2g} (at most {result['tolerance']:.2g})"
-            if "difference" in result
-            else f"{result['outcome']}: {result['why']}"
-        )
-        if timed.get("outcome") in BAD:
-            said += f"; its time: {timed['why']}"
-        table.append((part, case, said, *_figures(timed, report["limits"])))
-    return table
-
-
-def _figures(timed: dict, limits: dict | None) -> tuple[str, ...]:
-    if timed.get("outcome") != "timed":
-        return ("",) * 6
-    card = timed["device"]["median"]
-
-    def ratio(name: str) -> str:
-        return f"{timed[name]['median'] / card:.3g}" if name in timed else ""
-
-    def share(count: str, limit: str) -> str:
-        return f"{timed[count] / (card / 1000) / limits[limit]:.1%}" if limits and timed[count] else ""
-
-    aim = timed.get("aim")
-    return (
-        f"{card:.3g}",
-        ratio("cpu"),
-        ratio("plain"),
-        share("bytes", "bytes_per_s"),
-        share("operations", "float32_per_s"),
-        f"{aim['extrapolated_s']:.3g} s of {aim['seconds']:g} s (extrapolated)" if aim else "",
-    )
-
-
-def _print_table(report: dict) -> None:
-    table = [tuple(cell if len(cell) <= 90 else cell[:87] + "..." for cell in row) for row in rows(report)]
-    widths = [max(len(row[column]) for row in table) for column in range(len(table[0]))]
-    print()
-    for row in table:
-        print("  ".join(cell.ljust(width) for cell, width in zip(row, widths)).rstrip())
-    if report["limits"]:
-        print(
-            f"\nLimits, measured: {report['limits']['bytes_per_s'] / 1e9:.4g} GB/s, {report['limits']['float32_per_s'] / 1e12:.3g} float32 "
-            "Top/s. Bytes and operations are the least that a call needs, so shares say how far its time is from that."
-        )
-    for entry in report["steps"]:
-        if entry["outcome"] in BAD:
-            print(f"\n{entry['part']}, {entry['case']}, {entry['kind']}: {entry['outcome']}. {entry.get('why', '')}")
-            ends = [entry.get("traceback", [])] + [
-                [f"{one['test']}:", *one["end"]] for one in entry.get("failures", [])
-            ]
-            print("\n".join(f"    {line}" for end in ends for line in end))
-
-
-def _count(report: dict) -> str:
-    names = {"agrees": "agree", "differs": "differ", "failed": "failed", "left out": "left out", "timed": "timed"}
-    counts = {name: sum(entry["outcome"] == outcome for entry in report["steps"]) for outcome, name in names.items()}
-    return ", ".join(f"{count} {name}" for name, count in counts.items())
 
 
 if __name__ == "__main__":

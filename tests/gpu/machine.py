@@ -117,9 +117,8 @@ def _occupancy(compiled: object, threads: int, one: dict) -> float | None:
 
     try:
         function = compiled._codelibrary.get_cufunc()  # not public: another numba may call it otherwise
-        blocks = cuda.current_context().get_active_blocks_per_multiprocessor(
-            function, threads, one["shared bytes"] or 0
-        )
+        # 0: no shared memory is asked for at the launch; what a kernel declares itself is counted
+        blocks = cuda.current_context().get_active_blocks_per_multiprocessor(function, threads, 0)
         return blocks * threads / torch.cuda.get_device_properties(0).max_threads_per_multi_processor
     except Exception as problem:
         one["occupancy is not known"] = f"{type(problem).__name__}: {problem}"

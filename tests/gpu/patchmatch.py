@@ -142,7 +142,7 @@ def _vote_in_torch(field: Tensor, exemplar: Tensor, *, patch_size: int) -> Tenso
 
 
 def _fill(small: bool) -> Case:
-    side, hole, patch = (14, 4, 3) if small else (256, 64, 7)
+    side, hole, patch = (11, 3, 3) if small else (256, 64, 7)
     image = picture(CHANNELS, side, side, seed=4)
     mask = torch.zeros(1, side, side, dtype=torch.bool)
     start = (side - hole) // 2

@@ -15,7 +15,7 @@ __all__ = ["cases"]
 
 def cases(small: bool) -> Iterator[Case]:
     """Textures grown in both precisions; small ones for numba's simulator."""
-    side, larger, patch = (7, 7, 3) if small else (32, 64, 9)
+    side, larger, patch = (5, 5, 3) if small else (32, 64, 9)
     exemplar = picture(3, side, side, seed=5).double()
     yield Case(
         f"Efros and Leung, double precision, {patch}×{patch}, {side}²",
