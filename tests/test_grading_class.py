@@ -694,8 +694,8 @@ def test_code_that_is_no_python_or_nested_too_deep_has_no_shape():
 
 def test_a_release_holds_the_course_and_no_solution(tmp_path):
     listed = release.release(tmp_path / "course.zip", course=made.REPOSITORY)
-    assert {"notebooks/01_filtering/01_filtering.ipynb", "labkit/filtering/__init__.py", "labkit/checks/filtering/linear.py", "README.md", "pyproject.toml",
-            "data/textures/wall.png", "labkit/grading/page.css"} <= set(listed)
+    assert {"notebooks/01_filtering/01_filtering.ipynb", "labkit/filtering/__init__.py", "labkit/checks/filtering/linear.py", "README.md",
+            "pyproject.toml", "data/textures/wall.png", "labkit/grading/page.css"} <= set(listed)
     with zipfile.ZipFile(tmp_path / "course.zip") as archive:
         text = {name: archive.read(name).decode("utf-8", "replace") for name in archive.namelist()}
     assert all(name.startswith(f"{release.TOP}/") for name in text)

@@ -366,7 +366,7 @@ def _search_case(task: Task, height: int, width: int, draws: int, *, channels: i
         return image, exemplar, position, start, squared_distance(image, exemplar, position, start, n), numbers, n
 
     def accept(arguments: tuple) -> bool:
-        start, numbers = arguments[3], arguments[5]
+        *_, start, _, numbers, _ = arguments
         reach = [max(height, width) / 2 ** i for i in range(draws)]
         candidates = [plus(start, (round(r * x), round(r * y))) for r, (x, y) in zip(reach, numbers.tolist())]
         return wanted(arguments, candidates) and _random_search(*arguments)[:2] != start
