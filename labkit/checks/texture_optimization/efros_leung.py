@@ -141,7 +141,7 @@ def _pixel_case(task: Task, height: int, width: int, n: int, *, channels: int = 
         ends = {_draw_pixel(*arguments, **options) for options in _TELLING} - {_draw_pixel(*arguments)}
         return len(ends) >= telling
 
-    return task.draw_until(make, accept)
+    return task.draw_until(make, accept, tries=2000)
 
 
 def _halfway(task: Task, height: int, width: int, n: int) -> tuple:
@@ -179,7 +179,8 @@ def _width_case(task: Task, height: int, width: int, n: int) -> tuple:
         arguments = _pixel_case(task, height, width, n, tolerance=(0.6, 1.1), telling=0)
         return arguments, telling_draw(arguments)
 
-    (*arguments, _), draw = task.draw_until(make, lambda made: made[1] is not None)
+    # one in some 20 serves
+    (*arguments, _), draw = task.draw_until(make, lambda made: made[1] is not None, tries=2000)
     return *arguments, draw
 
 
