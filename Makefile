@@ -2,6 +2,7 @@
 #
 #   PYTHON=...        the Python to build .venv with (3.11 or newer), instead of the first one found;
 #                     make gpu: the Python that has torch, numba and numba-cuda
+#   CHAPTER=04        make test: only what belongs to one chapter, by its number or topic
 #   ALL=1             make notebooks: run every chapter anew, also where only labkit or a check has changed
 #   LAB_OPTIONS=...   options for JupyterLab, such as --port=9000 or --allow-root
 
@@ -20,7 +21,7 @@ QUIET  := $(if $(CI),--quiet,)
 help:
 	@echo "make lab         install what is missing and open the course in JupyterLab"
 	@echo "make install     only install, into the folder $(VENV)"
-	@echo "make test        run every test (what CI runs)"
+	@echo "make test        run every test (what CI runs); CHAPTER=01 make test, those of one chapter"
 	@echo "make test-ground what every chapter uses, tested: two minutes, with little installed"
 	@echo "make lint        look through the source with ruff and mypy (a part of make test)"
 	@echo "make notebooks   make the notebooks from the sources in solutions"
@@ -95,12 +96,17 @@ define phase
 	 else echo "── $(1): FAILED after $$(($$(date +%s) - start)) s"; exit 1; fi
 endef
 
+# Where the solutions lie that are asked for: all of them, or those of one chapter.
+solutions = $(if $(CHAPTER),$(or $(wildcard solutions/$(CHAPTER)_* solutions/0$(CHAPTER)_* solutions/*_$(CHAPTER)),\
+                                 $(error no chapter is called $(CHAPTER); expected a number or a topic, such as 01 or filtering)),solutions)
+
 # Every notebook runs at profile quick: small pictures, real results. nbval runs each solution once, cell by cell.
 test: export LABKIT_PROFILE := quick
+test: export LABKIT_CHAPTER := $(CHAPTER)
 test: install-all
 	$(call phase,what this machine offers,$(BIN)/labkit doctor)
 	$(call phase,tests,$(BIN)/python -m pytest -q -rs --durations=10 tests)
-	$(call phase,solution notebooks,$(BIN)/python -m pytest -q --nbval-lax --nbval-current-env solutions)
+	$(call phase,solution notebooks,$(BIN)/python -m pytest -q --nbval-lax --nbval-current-env $(solutions))
 
 GROUND := validation runtime images patches pyramids operators restoration metrics figures textures training descent
 

@@ -109,10 +109,10 @@ def compute():
 def live(results, size):
     return figures.table(results["tables"][0]["rows"], header=results["tables"][0]["header"], caption="Halves, live.")
 ''',
-    "docs/results/99.json": '''
+    "docs/results/99.json": """
 {"date": "2026-01-01", "command": "labkit results 99", "profile": "quick", "machine": "one", "versions": {}, "seconds": 0,
  "tables": [{"caption": "Halves.", "header": ["of", "is"], "rows": [["8", "4"]]}], "seeds": {}}
-''',
+""",
     "solutions/99_made_up/99_made_up.py": '''
 # ---
 # jupyter:
@@ -262,7 +262,10 @@ def remove(root: Path) -> None:
     """Take the chapter out of a copy of the course again: its row, its files, its folders."""
     table = root / "labkit" / "chapters.py"
     table.write_text(table.read_text(encoding="utf-8").replace(LINE, ""), encoding="utf-8")
-    for folder in (f"notebooks/{ROW.name}", *sorted({str(Path(name).parent) for name in FILES if Path(name).parent.name in (ROW.topic, ROW.name)})):
+    for folder in (
+        f"notebooks/{ROW.name}",
+        *sorted({str(Path(name).parent) for name in FILES if Path(name).parent.name in (ROW.topic, ROW.name)}),
+    ):
         shutil.rmtree(root / folder)
     for name in FILES:
         (root / name).unlink(missing_ok=True)
@@ -271,6 +274,8 @@ def remove(root: Path) -> None:
 def run(root: Path, *arguments: str, **environment: str) -> str:
     """Run Python in a copy of the course, with the copy's labkit and tests; returns what it wrote to stdout."""
     variables = {**os.environ, "PYTHONPATH": str(root), "LABKIT_PROFILE": "quick", **environment}
-    done = subprocess.run([sys.executable, *arguments], cwd=root, env=variables, capture_output=True, text=True, check=False)
+    done = subprocess.run(
+        [sys.executable, *arguments], cwd=root, env=variables, capture_output=True, text=True, check=False
+    )
     assert done.returncode == 0, f"{done.stdout[-3000:]}\n{done.stderr[-3000:]}"
     return done.stdout

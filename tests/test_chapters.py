@@ -60,7 +60,9 @@ def without_a_row(root: Path) -> Iterator[str]:
     for folder in ("labkit/results", "tests/inputs"):
         found = {path.stem for path in (root / folder).glob("*.py")}
         yield from (f"{folder}/{name}.py" for name in found - topics - SHARED[folder] - {"__init__"})
-    for name in {path.stem for path in (root / "tests/benchmarks").glob("*.py")} - SHARED["tests/benchmarks"] - {"__init__"}:
+    for name in (
+        {path.stem for path in (root / "tests/benchmarks").glob("*.py")} - SHARED["tests/benchmarks"] - {"__init__"}
+    ):
         if not any(name == topic or name.startswith(f"{topic}_") for topic in topics):
             yield f"tests/benchmarks/{name}.py"
     found = {path.stem.removeprefix("test_checks_") for path in (root / "tests").glob("test_checks_*.py")}
@@ -69,10 +71,16 @@ def without_a_row(root: Path) -> Iterator[str]:
 
 def omissions(root: Path) -> list[str]:
     """A sentence for everything that a chapter of the table lacks, and for everything that lacks a row."""
-    lacking = [f"Chapter {chapter.number} ({chapter.topic}) lacks {what}: expected {' or '.join(files)}."
-               for chapter in chapters.CHAPTERS for what, files in parts(chapter).items()
-               if not any(path.is_file() for pattern in files for path in root.glob(pattern))]
-    return lacking + [f"{path} belongs to no chapter: add a row to labkit/chapters.py, or remove it." for path in sorted(without_a_row(root))]
+    lacking = [
+        f"Chapter {chapter.number} ({chapter.topic}) lacks {what}: expected {' or '.join(files)}."
+        for chapter in chapters.CHAPTERS
+        for what, files in parts(chapter).items()
+        if not any(path.is_file() for pattern in files for path in root.glob(pattern))
+    ]
+    return lacking + [
+        f"{path} belongs to no chapter: add a row to labkit/chapters.py, or remove it."
+        for path in sorted(without_a_row(root))
+    ]
 
 
 def test_every_chapter_is_whole():
@@ -92,6 +100,7 @@ def test_the_title_is_that_of_the_notebook(chapter):
 
 # --- how a row is found ---------------------------------------------------------------------------------------------
 
+
 def test_numbers_and_topics_are_proper_and_in_order():
     numbers = [chapter.number for chapter in chapters.CHAPTERS]
     topics = [chapter.topic for chapter in chapters.CHAPTERS]
@@ -108,7 +117,9 @@ def test_a_chapter_is_found_by_number_topic_and_name(key):
 
 @pytest.mark.parametrize("key", ["77", "", "0", "texture", "03_filtering", "Filtering"])
 def test_a_chapter_that_is_not_there_is_named_beside_those_that_are(key):
-    with pytest.raises(ValueError, match=f"no chapter is called '{key}'; expected a number or a topic of these: 01 .filtering., "):
+    with pytest.raises(
+        ValueError, match=f"no chapter is called '{key}'; expected a number or a topic of these: 01 .filtering., "
+    ):
         chapters.find(key)
 
 
@@ -213,15 +224,34 @@ def test_a_chapter_is_added_by_its_row_and_its_own_files_and_every_tool_finds_it
     }
 
 
+def test_the_tests_of_an_added_chapter_are_those_of_every_chapter_and_its_own(larger):
+    modules = ["test_chapters", "test_checks_chapters", "test_results", "test_made_up", "test_checks_made_up"]
+    options = ["-m", "pytest", "-v", "-p", "no:cacheprovider", *(f"tests/{module}.py" for module in modules)]
+    said = made_up.run(larger, *options, LABKIT_CHAPTER="99")
+    passed = {line.partition(" PASSED ")[0] for line in said.splitlines() if " PASSED " in line}
+    assert passed >= {
+        "tests/test_chapters.py::test_the_title_is_that_of_the_notebook[made_up]",
+        "tests/test_checks_chapters.py::test_each_known_mistake_is_rejected_and_named[made_up-halve-times_3]",
+        "tests/test_checks_chapters.py::test_a_right_answer_is_accepted_however_it_is_written[made_up-halve-_by_product]",
+        "tests/test_checks_chapters.py::test_an_answer_that_changes_nothing_earns_nothing[made_up-twice-_same]",
+        "tests/test_checks_chapters.py::test_a_sample_of_mutants_is_rejected[made_up]",
+        "tests/test_results.py::test_every_stored_table_can_be_shown[99]",
+        "tests/test_made_up.py::test_a_half_is_half",
+    }
+    assert not [name for name in passed if "made_up" not in name and "[99]" not in name]
+
+
 def test_an_added_chapter_is_whole_and_each_of_its_files_is_missed(larger, monkeypatch):
     before = omissions(larger)
-    assert len(before) > 8 and all("belongs to no chapter: add a row to labkit/chapters.py" in sentence for sentence in before)
+    assert len(before) > 8 and all(
+        "belongs to no chapter: add a row to labkit/chapters.py" in sentence for sentence in before
+    )
     monkeypatch.setattr(chapters, "CHAPTERS", (*chapters.CHAPTERS, made_up.ROW))
     assert omissions(larger) == []
     for what, (file, *_) in parts(made_up.ROW).items():
         path = larger / file
         path.rename(path.with_name("elsewhere"))
-        sentence, = omissions(larger)
+        (sentence,) = omissions(larger)
         assert sentence.startswith(f"Chapter 99 (made_up) lacks {what}: expected {file}")
         path.with_name("elsewhere").rename(path)
 
@@ -230,9 +260,15 @@ def test_a_chapter_that_is_taken_out_is_gone(larger):
     made_up.remove(larger)
     found = json.loads(made_up.run(larger, "-c", GONE).splitlines()[-1])
     assert re.fullmatch(r"no fixture is called 'halver'; there are linear_model, (\w+, )+\w+", found[-1].pop())
-    assert found == [str(larger / "labkit" / "__init__.py"), [chapter.name for chapter in chapters.CHAPTERS], False, [
-        "topic is 'made_up'; expected one of " + ", ".join(repr(chapter.topic) for chapter in chapters.CHAPTERS),
-        "labkit has no module 'made_up'; it has " + ", ".join(sorted({*dir(labkit)} - {"__version__"})),
-        "no chapter is called '99'; expected a number or a topic of these: "
-        + ", ".join(f"{chapter.number} ({chapter.topic})" for chapter in chapters.CHAPTERS)]]
+    assert found == [
+        str(larger / "labkit" / "__init__.py"),
+        [chapter.name for chapter in chapters.CHAPTERS],
+        False,
+        [
+            "topic is 'made_up'; expected one of " + ", ".join(repr(chapter.topic) for chapter in chapters.CHAPTERS),
+            "labkit has no module 'made_up'; it has " + ", ".join(sorted({*dir(labkit)} - {"__version__"})),
+            "no chapter is called '99'; expected a number or a topic of these: "
+            + ", ".join(f"{chapter.number} ({chapter.topic})" for chapter in chapters.CHAPTERS),
+        ],
+    ]
     assert omissions(larger) == []

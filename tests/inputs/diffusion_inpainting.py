@@ -32,19 +32,36 @@ def _add_noise_inputs(rng: random.Random) -> tuple:
 
 def _mean_inputs(rng: random.Random) -> tuple:
     shape, steps = _batch(rng), rng.randint(1, 9)
-    return rand(rng, *shape), rand(rng, *shape), rng.randint(1, steps), _schedule(rng, steps), rng.choice(("image", "noise", "mean"))
+    return (
+        rand(rng, *shape),
+        rand(rng, *shape),
+        rng.randint(1, steps),
+        _schedule(rng, steps),
+        rng.choice(("image", "noise", "mean")),
+    )
 
 
 def _loss_weights_inputs(rng: random.Random) -> tuple:
     steps = rng.randint(2, 9)
-    return (_steps(rng, rng.randint(1, 4), 1, steps), _schedule(rng, steps), rng.choice(("elbo", "min_snr")),
-            rng.choice(("image", "noise")))
+    return (
+        _steps(rng, rng.randint(1, 4), 1, steps),
+        _schedule(rng, steps),
+        rng.choice(("elbo", "min_snr")),
+        rng.choice(("image", "noise")),
+    )
 
 
 def _brush_inputs(rng: random.Random) -> tuple:
     height, width, segments = rng.randint(1, 14), rng.randint(1, 14), rng.randint(1, 4)
     start = rand(rng, 2) * torch.tensor([height - 1, width - 1])
-    return start, 6.28 * rand(rng, segments), rng.choice((0, 4, 12)) * rand(rng, segments), height, width, rng.uniform(2, 6)
+    return (
+        start,
+        6.28 * rand(rng, segments),
+        rng.choice((0, 4, 12)) * rand(rng, segments),
+        height,
+        width,
+        rng.uniform(2, 6),
+    )
 
 
 def _two_masks(rng: random.Random, shape: tuple[int, int, int, int]) -> tuple[torch.Tensor, torch.Tensor]:
@@ -61,18 +78,33 @@ def _training_step_inputs(rng: random.Random) -> Request:
     shape, steps = _batch(rng), rng.randint(1, 9)
     number, channels = shape[:2]
     missing, seen = _two_masks(rng, shape)
-    missing[:, :, 0, 0], seen[:, :, 0, 0] = True, False         # something counts
-    network = Fixture("inpainting_network", {"weights": [rand(rng, channels, 2 * channels + 2, 3, 3) - 0.5, rand(rng, channels)]})
-    return Request((network, Fixture("sgd", {"learning_rate": 0.3}), 2 * rand(rng, *shape) - 1, missing, missing & ~seen,
-                    _steps(rng, number, 1, steps), rand(rng, *shape) - 0.5, _schedule(rng, steps)), {"repeat": rng.randint(1, 2)})
+    missing[:, :, 0, 0], seen[:, :, 0, 0] = True, False  # something counts
+    network = Fixture(
+        "inpainting_network", {"weights": [rand(rng, channels, 2 * channels + 2, 3, 3) - 0.5, rand(rng, channels)]}
+    )
+    return Request(
+        (
+            network,
+            Fixture("sgd", {"learning_rate": 0.3}),
+            2 * rand(rng, *shape) - 1,
+            missing,
+            missing & ~seen,
+            _steps(rng, number, 1, steps),
+            rand(rng, *shape) - 0.5,
+            _schedule(rng, steps),
+        ),
+        {"repeat": rng.randint(1, 2)},
+    )
 
 
 def _hole_inputs(rng: random.Random, steps: int) -> tuple:
     """A denoiser, what is known, the mask and the schedule."""
     shape, betas = _batch(rng), _schedule(rng, steps)
     mask = _two_masks(rng, shape)[0]
-    mask[:, :, 0, 0] = False                                    # something is known
-    denoiser = Fixture("inpainting_denoiser", {"variance": rng.choice((0.2, 5.0)), "alpha_bars": (1 - betas).cumprod(0)})
+    mask[:, :, 0, 0] = False  # something is known
+    denoiser = Fixture(
+        "inpainting_denoiser", {"variance": rng.choice((0.2, 5.0)), "alpha_bars": (1 - betas).cumprod(0)}
+    )
     return denoiser, torch.where(mask, 0, 2 * rand(rng, *shape) - 1), mask, betas
 
 
@@ -85,14 +117,22 @@ def _ancestral_inputs(rng: random.Random) -> tuple:
 def _ddim_inputs(rng: random.Random) -> tuple:
     times = sorted({0, *(rng.randint(1, 9) for _ in range(rng.randint(1, 4)))}, reverse=True)
     denoiser, known, mask, betas = _hole_inputs(rng, times[0])
-    return denoiser, known, mask, 3 * rand(rng, len(times), *known.shape) - 1.5, betas, times, rng.choice((0.0, 1.0, rng.uniform(0, 1)))
+    return (
+        denoiser,
+        known,
+        mask,
+        3 * rand(rng, len(times), *known.shape) - 1.5,
+        betas,
+        times,
+        rng.choice((0.0, 1.0, rng.uniform(0, 1))),
+    )
 
 
 def _patch_denoiser_inputs(rng: random.Random) -> tuple:
     n = rng.randint(1, 4)
     x_t, picture = pictures(rng, rng.choice((1, 3)), n)
     mask = rand(rng, 1, *picture.shape[1:]) < 0.05
-    mask[:, :n, :n] = False                                     # one whole patch at least
+    mask[:, :n, :n] = False  # one whole patch at least
     return x_t, picture, mask, rng.choice((1e-3, 0.5, 0.9999, rng.uniform(0, 1))), n
 
 

@@ -22,7 +22,7 @@ def sizes(rng: random.Random, *channels: int) -> tuple[int, int, int]:
 
 def rand(rng: random.Random, *shape: int) -> torch.Tensor:
     """Numbers from 0 to 1."""
-    return torch.rand(shape, generator=torch.Generator().manual_seed(rng.randrange(2 ** 31)), dtype=torch.float64)
+    return torch.rand(shape, generator=torch.Generator().manual_seed(rng.randrange(2**31)), dtype=torch.float64)
 
 
 def pictures(rng: random.Random, channels: int, n: int) -> tuple[torch.Tensor, torch.Tensor]:

@@ -16,8 +16,13 @@ def _guided_inputs(rng: random.Random) -> tuple:
 
 def _cross_inputs(rng: random.Random) -> tuple:
     channels, height, width = sizes(rng, 1, 3)
-    return (rand(rng, channels, height, width), rand(rng, rng.choice((1, 3)), height, width), rng.uniform(0.5, 4),
-            rng.uniform(0.05, 1), rng.randint(0, 5))
+    return (
+        rand(rng, channels, height, width),
+        rand(rng, rng.choice((1, 3)), height, width),
+        rng.uniform(0.5, 4),
+        rng.uniform(0.05, 1),
+        rng.randint(0, 5),
+    )
 
 
 def _pca_inputs(rng: random.Random) -> tuple:
@@ -33,13 +38,28 @@ def _attention_inputs(rng: random.Random) -> tuple:
 INPUTS: Inputs = {
     "gaussian_filter": lambda rng: (rand(rng, *sizes(rng, 1, 3)), rng.uniform(0.4, 4), rng.randint(0, 6)),
     "box_filter": lambda rng: (rand(rng, *sizes(rng, 1, 3)), rng.randint(0, 8)),
-    "bilateral_filter": lambda rng: (rand(rng, *sizes(rng, 1, 3)), rng.uniform(0.5, 4), rng.uniform(0.05, 1), rng.randint(0, 5)),
+    "bilateral_filter": lambda rng: (
+        rand(rng, *sizes(rng, 1, 3)),
+        rng.uniform(0.5, 4),
+        rng.uniform(0.05, 1),
+        rng.randint(0, 5),
+    ),
     "cross_bilateral_filter": _cross_inputs,
     "guided_filter": _guided_inputs,
-    "rolling_guidance_filter": lambda rng: (rand(rng, *sizes(rng, 1, 3)), rng.uniform(0.5, 3), rng.uniform(0.05, 1), rng.randint(1, 5),
-                                            rng.randint(1, 4)),
-    "nonlocal_means": lambda rng: (rand(rng, rng.choice((1, 3)), rng.randint(4, 12), rng.randint(4, 12)), rng.choice((1, 3, 5)),
-                                   rng.choice((5, 7, 9)), rng.uniform(0.05, 0.5), rng.uniform(0, 0.2)),
+    "rolling_guidance_filter": lambda rng: (
+        rand(rng, *sizes(rng, 1, 3)),
+        rng.uniform(0.5, 3),
+        rng.uniform(0.05, 1),
+        rng.randint(1, 5),
+        rng.randint(1, 4),
+    ),
+    "nonlocal_means": lambda rng: (
+        rand(rng, rng.choice((1, 3)), rng.randint(4, 12), rng.randint(4, 12)),
+        rng.choice((1, 3, 5)),
+        rng.choice((5, 7, 9)),
+        rng.uniform(0.05, 0.5),
+        rng.uniform(0, 0.2),
+    ),
     "pca_filter": _pca_inputs,
     "nonlocal_attention": _attention_inputs,
 }

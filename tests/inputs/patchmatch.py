@@ -18,7 +18,7 @@ def distances(image: torch.Tensor, exemplar: torch.Tensor, nnf: torch.Tensor, n:
     for i in range(out.shape[0]):
         for j in range(out.shape[1]):
             r, c = nnf[:, i, j].tolist()
-            out[i, j] = (image[:, i:i + n, j:j + n] - exemplar[:, r:r + n, c:c + n]).square().sum()
+            out[i, j] = (image[:, i : i + n, j : j + n] - exemplar[:, r : r + n, c : c + n]).square().sum()
     return out
 
 
@@ -53,7 +53,7 @@ def _search_inputs(rng: random.Random) -> tuple:
     n = rng.randint(1, 4)
     image, exemplar = pictures(rng, rng.choice((1, 3)), n)
     (i, j), (r, c) = position, match = _position(rng, image, n), _position(rng, exemplar, n)
-    distance = float((image[:, i:i + n, j:j + n] - exemplar[:, r:r + n, c:c + n]).square().sum())
+    distance = float((image[:, i : i + n, j : j + n] - exemplar[:, r : r + n, c : c + n]).square().sum())
     return image, exemplar, position, match, distance, 2 * rand(rng, rng.randint(0, 5), 2) - 1, n
 
 
@@ -88,6 +88,8 @@ INPUTS: Inputs = {
     "patchmatch": _loop_inputs,
     "reconstruct": _voting_inputs,
     "jump_flood": _jump_inputs,
-    "parallel_jump_flood": lambda rng: tuple(a.numpy() if isinstance(a, torch.Tensor) else a for a in _jump_inputs(rng)),
+    "parallel_jump_flood": lambda rng: tuple(
+        a.numpy() if isinstance(a, torch.Tensor) else a for a in _jump_inputs(rng)
+    ),
     "cuda_distance": _cuda_inputs,
 }
