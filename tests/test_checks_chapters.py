@@ -6,14 +6,16 @@ and `CHANGES_NOTHING`. What they hold is put to the test here.
 
 from __future__ import annotations
 
+import ast
 import importlib
 import re
+from typing import Any
 
 import pytest
 import torch
 
 from labkit import chapters, checks
-from labkit.checks.engine import PUBLIC_SEED
+from labkit.checks.engine import PUBLIC_SEED, parameter_names
 from tests import mutants, solutions
 from tests.judging import judged
 
@@ -32,6 +34,10 @@ each_exercise = pytest.mark.parametrize("chapter, name", [
 each_function = pytest.mark.parametrize("chapter, name", [
     pytest.param(chapter, name, id=f"{chapter}-{name}") for chapter, exercises in CHAPTERS.items() for name, exercise in exercises.items()
     if exercise.kind in ("function", "differentiable")])
+# kinds whose answers return tensors that the check has not made itself
+each_computation = pytest.mark.parametrize("chapter, name", [
+    pytest.param(chapter, name, id=f"{chapter}-{name}") for chapter, exercises in CHAPTERS.items() for name, exercise in exercises.items()
+    if exercise.kind in ("function", "differentiable", "step")])
 each_mistake = pytest.mark.parametrize("chapter, name, mistake", [
     pytest.param(chapter, name, mistake, id=f"{chapter}-{name}-{mistake}")
     for chapter, exercises in CHAPTERS.items() for name, exercise in exercises.items() for mistake in exercise.mistakes])
@@ -106,6 +112,45 @@ def test_a_right_answer_is_accepted_however_it_is_written(chapter, name, answer)
     for seed in (PUBLIC_SEED, 5):
         verdict = judged(CHAPTERS[chapter][name], answer, seed=seed)
         assert verdict.passed, repr(verdict)
+
+
+class _InOneDtype:
+    """A right answer whose floating-point tensors all come back in one dtype. It notes whether it ever returned one in the dtype of an input."""
+
+    def __init__(self, right: Any, dtype: torch.dtype):
+        self.right, self.dtype, self.asked = right, dtype, False
+
+    def __call__(self, *arguments: Any) -> Any:
+        dtypes = {a.dtype for a in arguments if isinstance(a, torch.Tensor) and a.is_floating_point()}
+        return self._brought(self.right(*arguments), dtypes)
+
+    def _brought(self, value: Any, dtypes: set[torch.dtype]) -> Any:
+        if isinstance(value, (tuple, list)):
+            return type(value)(self._brought(v, dtypes) for v in value)
+        if not isinstance(value, torch.Tensor) or value.dtype not in dtypes:
+            return value
+        self.asked = True
+        return value.to(self.dtype)
+
+
+@each_computation
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64], ids=str)
+def test_every_exercise_asks_for_the_dtype(chapter, name, dtype):
+    exercise = CHAPTERS[chapter][name]
+    answer = _InOneDtype(exercise.reference, dtype)
+    verdict = exercise(answer)
+    # positions, masks and Python's numbers have no dtype to keep: there the answer is as it was
+    assert verdict.passed != answer.asked, f"an answer that always returns {dtype} is accepted; expected a case in another dtype"
+
+
+@each_exercise
+def test_the_reference_has_the_parameters_of_the_notebook(chapter, name):
+    written = next(node for node in ast.parse(solutions.source(chapter, name)).body
+                   if isinstance(node, (ast.FunctionDef, ast.ClassDef)) and node.name == name)
+    if isinstance(written, ast.ClassDef):
+        written = next(node for node in written.body if isinstance(node, ast.FunctionDef) and node.name == "__init__")
+    names = [argument.arg for argument in (*written.args.posonlyargs, *written.args.args) if argument.arg != "self"]
+    assert parameter_names(CHAPTERS[chapter][name].reference) == names
 
 
 @each_exercise
