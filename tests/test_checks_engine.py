@@ -23,11 +23,7 @@ def _double(image):
     return 2 * image
 
 
-@exercise(points=2, minutes=1, reference=_double, mistakes={
-    "tripled": Mistake("the picture is multiplied by three", lambda image: 3 * image, 1),
-    "squared": Mistake("the picture is squared", lambda image: image ** 2),
-    "float32_only": Mistake("digits are lost", lambda image: image),
-})
+@exercise(points=2, minutes=1, reference=_double)
 def double(task: Task) -> None:
     with task.property("doubles a picture", share=0.5):
         task.compare(task.image(5, 6))
@@ -37,6 +33,12 @@ def double(task: Task) -> None:
         image = task.image(3, 3)
         twice, once = task.call(2 * image, shape=image.shape), task.call(image, shape=image.shape)
         task.require(torch.equal(twice, 2 * once), "Twice the input does not give twice the output.")
+
+double.knows({
+    "tripled": Mistake("the picture is multiplied by three", lambda image: 3 * image, 1),
+    "squared": Mistake("the picture is squared", lambda image: image ** 2),
+    "float32_only": Mistake("digits are lost", lambda image: image),
+})
 
 
 def test_a_right_answer_earns_all_points():
@@ -147,14 +149,16 @@ def test_a_complex_picture_is_an_answer_that_is_wrong_and_has_no_pictures():
 
 # --- differentiable -------------------------------------------------------------------------------------------------
 
-@exercise(points=1, minutes=1, kind="differentiable", reference=lambda a, b: (a * b).sin(), mistakes={
-    "detached": Mistake("the gradient is cut", lambda a, b: (a * b.detach()).sin()),
-})
+@exercise(points=1, minutes=1, kind="differentiable", reference=lambda a, b: (a * b).sin())
 def sine(task: Task) -> None:
     with task.property("gives the sine of the product", share=0.5):
         task.compare(task.normal(4), task.normal(4))
     with task.property("passes the gradients back", share=0.5):
         task.compare(task.normal(4), task.normal(4), cotangent=task.normal(4))
+
+sine.knows({
+    "detached": Mistake("the gradient is cut", lambda a, b: (a * b.detach()).sin()),
+})
 
 
 def test_the_vector_jacobian_product_is_compared():
@@ -175,12 +179,14 @@ class _Affine(torch.nn.Module):
         return self.layer(x).relu() if self.relu else self.layer(x)
 
 
-@exercise(points=1, minutes=1, kind="module", reference=_Affine, mistakes={
-    "relu_added": Mistake("a ReLU follows the layer", lambda inputs, outputs: _Affine(inputs, outputs, relu=True)),
-})
+@exercise(points=1, minutes=1, kind="module", reference=_Affine)
 def affine(task: Task) -> None:
     with task.property("is one linear layer", share=1):
         task.compare(3, 2, weights=[task.normal(2, 3), task.normal(2)], inputs=[task.normal(5, 3)])
+
+affine.knows({
+    "relu_added": Mistake("a ReLU follows the layer", lambda inputs, outputs: _Affine(inputs, outputs, relu=True)),
+})
 
 
 def test_a_module_is_compared_with_weights_that_the_check_sets():
@@ -207,16 +213,18 @@ def _step(model, optimizer, x, y, zero=True, loss=torch.nn.functional.mse_loss):
     return value
 
 
-@exercise(points=1, minutes=1, kind="step", reference=_step, mistakes={
-    "gradients_pile_up": Mistake("zero_grad is missing", lambda *a: _step(*a, zero=False)),
-    "absolute_loss": Mistake("the loss is the absolute error", lambda *a: _step(*a, loss=torch.nn.functional.l1_loss)),
-})
+@exercise(points=1, minutes=1, kind="step", reference=_step)
 def training_step(task: Task) -> None:
     model = Fixture("linear_model", {"weights": [task.normal(2, 3), task.normal(2)]})
     with task.property("takes a step of gradient descent", share=0.5):
         task.compare(model, Fixture("sgd", {"learning_rate": 0.1}), task.normal(4, 3), task.normal(4, 2))
     with task.property("takes two, each with its own gradient", share=0.5):
         task.compare(model, Fixture("adam", {"learning_rate": 0.1}), task.normal(4, 3), task.normal(4, 2), repeat=2)
+
+training_step.knows({
+    "gradients_pile_up": Mistake("zero_grad is missing", lambda *a: _step(*a, zero=False)),
+    "absolute_loss": Mistake("the loss is the absolute error", lambda *a: _step(*a, loss=torch.nn.functional.l1_loss)),
+})
 
 
 def test_a_training_step_is_compared_by_the_weights_it_leaves():
@@ -234,13 +242,15 @@ def _anneal(denoiser, x, levels):
     return x
 
 
-@exercise(points=1, minutes=1, kind="sampler", reference=_anneal, mistakes={
-    "levels_reversed": Mistake("the noise levels run upwards", lambda d, x, levels: _anneal(d, x, levels[::-1])),
-    "one_call": Mistake("the denoiser is called once only", lambda d, x, levels: _anneal(d, x, levels[:1])),
-})
+@exercise(points=1, minutes=1, kind="sampler", reference=_anneal)
 def sampler(task: Task) -> None:
     with task.property("calls the denoiser at every level, from the largest to the smallest", share=1):
         task.compare(Fixture("gaussian_denoiser", {"mean": 0.4, "variance": 0.1}), task.normal(2, 3), [1.0, 0.5, 0.1])
+
+sampler.knows({
+    "levels_reversed": Mistake("the noise levels run upwards", lambda d, x, levels: _anneal(d, x, levels[::-1])),
+    "one_call": Mistake("the denoiser is called once only", lambda d, x, levels: _anneal(d, x, levels[:1])),
+})
 
 
 def test_a_sampler_is_compared_by_its_result_and_by_the_calls_it_made():
@@ -275,11 +285,12 @@ def test_a_compiled_kernel_is_compared_by_the_arrays_it_leaves():
         for i in range(source.size - 1):
             out[i] = 2 * source[i]
 
-    @exercise(points=1, minutes=1, kind="kernel", reference=reference, mistakes={
-        "stops_early": Mistake("the last entry is left out", stops_early)})
+    @exercise(points=1, minutes=1, kind="kernel", reference=reference)
     def doubling(task: Task) -> None:
         with task.property("doubles every entry", share=1):
             task.compare(task.uniform(7), torch.zeros(7))
+
+    doubling.knows({"stops_early": Mistake("the last entry is left out", stops_early)})
 
     assert doubling(reference).passed
     assert doubling(stops_early).mistake == "stops_early"
@@ -601,7 +612,7 @@ def test_under_nbgrader_a_warning_does_not_reach_stderr(monkeypatch, capsys):
 
 
 def test_matrices_are_shown_as_colours():
-    @exercise(points=1, minutes=1, reference=lambda m: m.T.contiguous(), mistakes={})
+    @exercise(points=1, minutes=1, reference=lambda m: m.T.contiguous())
     def transpose(task):
         with task.property("exchanges rows and columns", share=1):
             task.compare(task.normal(4, 4))
@@ -611,7 +622,7 @@ def test_matrices_are_shown_as_colours():
 
 def test_an_unknown_kind_is_refused():
     with pytest.raises(ValueError, match="kind is 'poem'"):
-        exercise(points=1, minutes=1, reference=None, mistakes={}, kind="poem")
+        exercise(points=1, minutes=1, reference=None, kind="poem")
 
 
 def test_a_verdict_without_properties_is_still_readable():
@@ -619,7 +630,7 @@ def test_a_verdict_without_properties_is_still_readable():
 
 
 def test_numbers_arrays_and_lists_are_compared_too():
-    @exercise(points=1, minutes=1, reference=lambda n: {"list": [n, float(n)], "array": np.arange(n), "word": "yes"}, mistakes={})
+    @exercise(points=1, minutes=1, reference=lambda n: {"list": [n, float(n)], "array": np.arange(n), "word": "yes"})
     def mixed(task):
         with task.property("returns what it should", share=1):
             task.compare(3)

@@ -42,11 +42,12 @@ def _shift_back(row, out):
         out[i] = row[i - 1]
 
 
-@exercise(points=2, minutes=1, kind="kernel", reference=_shift,
-          mistakes={"other_way": Mistake("the row is shifted the other way", _shift_back)})
+@exercise(points=2, minutes=1, kind="kernel", reference=_shift)
 def shift(task: Task) -> None:
     with task.property("shifts a row by one", share=1):
         task.compare(task.uniform(1000), torch.zeros(1000))
+
+shift.knows({"other_way": Mistake("the row is shifted the other way", _shift_back)})
 
 
 @cuda.jit
@@ -72,21 +73,23 @@ def _first_of_block(row, out):
         out[cuda.blockIdx.x] = row[cuda.grid(1)]
 
 
-@exercise(points=2, minutes=1, kind="kernel", reference=_block_sum,
-          mistakes={"first_only": Mistake("only the first entry of a block is taken", _first_of_block)})
+@exercise(points=2, minutes=1, kind="kernel", reference=_block_sum)
 def block_sum(task: Task) -> None:
     with task.property("adds up every block", share=1):
         task.compare(task.uniform(500), torch.zeros(2), grid=2, block=256, tolerance=1e-4)
 
+block_sum.knows({"first_only": Mistake("only the first entry of a block is taken", _first_of_block)})
 
-@exercise(points=1, minutes=1, kind="differentiable", reference=lambda x: x.square().sin(),
-          mistakes={"not_squared": Mistake("x is not squared", lambda x: x.sin())})
+
+@exercise(points=1, minutes=1, kind="differentiable", reference=lambda x: x.square().sin())
 def wave(task: Task) -> None:
     with task.property("is right, and so are its gradients", share=1):
         task.compare(task.normal(4, 3), cotangent=task.normal(4, 3))
 
+wave.knows({"not_squared": Mistake("x is not squared", lambda x: x.sin())})
 
-@exercise(points=1, minutes=1, kind="module", reference=torch.nn.Linear, mistakes={})
+
+@exercise(points=1, minutes=1, kind="module", reference=torch.nn.Linear)
 def layer(task: Task) -> None:
     with task.property("is a linear layer", share=1):
         task.compare(3, 2, weights=[task.normal(2, 3), task.normal(2)], inputs=[task.normal(5, 3)])
@@ -100,14 +103,14 @@ def _train(model: torch.nn.Module, optimizer: torch.optim.Optimizer, x: Tensor, 
     return loss
 
 
-@exercise(points=1, minutes=1, kind="step", reference=_train, mistakes={})
+@exercise(points=1, minutes=1, kind="step", reference=_train)
 def train(task: Task) -> None:
     with task.property("takes two steps", share=1):
         task.compare(Fixture("linear_model", {"weights": [task.normal(2, 3), task.normal(2)]}), Fixture("adam", {"learning_rate": 0.1}),
                      task.normal(4, 3), task.normal(4, 2), repeat=2)
 
 
-@exercise(points=1, minutes=1, kind="sampler", reference=lambda denoise, x: denoise(denoise(x, 1.0), 0.5), mistakes={})
+@exercise(points=1, minutes=1, kind="sampler", reference=lambda denoise, x: denoise(denoise(x, 1.0), 0.5))
 def sample(task: Task) -> None:
     with task.property("denoises twice", share=1):
         task.compare(Fixture("gaussian_denoiser", {"mean": 0.4, "variance": 0.1}), task.normal(2, 3))
@@ -237,7 +240,7 @@ def test_a_check_that_stumbles_over_its_own_reference_is_the_graders_failure(cou
     def broken(x):
         raise OSError("no such table")
     monkeypatch.setitem(vars(sys.modules["labkit.checks.made_up"]), "wave", exercise(
-        points=1, minutes=1, reference=broken, mistakes={})(wave.body))
+        points=1, minutes=1, reference=broken)(wave.body))
     found = graded(course, tmp_path, notebook(wave=RIGHT["wave"]))
     assert "fails on its own reference" in found["failure"] and not found["chapters"]
 

@@ -448,12 +448,13 @@ def test_what_an_answer_finds_of_the_checks_are_fixtures_and_silence(closed_room
                            ["InpaintingDenoiser", "InpaintingNetwork"], None, None, None]
 
 
-@exercise(points=4, minutes=1, reference=lambda x: 2 * x,
-          mistakes={"squared": Mistake("it is squared", lambda x: x ** 2)})
+@exercise(points=4, minutes=1, reference=lambda x: 2 * x)
 def double(task: Task) -> None:
     for share, size in ((0.5, 5), (0.25, 6), (0.25, 7)):
         with task.property(f"doubles {size} numbers", share=share):
             task.compare(task.uniform(size))
+
+double.knows({"squared": Mistake("it is squared", lambda x: x ** 2)})
 
 
 def _verdict(room: Room, source: str):

@@ -82,10 +82,10 @@ class Exercise:
     minutes: int
     kind: str
     reference: Any
-    mistakes: dict[str, Mistake]
     withholds: tuple[str, ...]
     body: Callable[[Task], None] = field(repr=False)
     form: Callable[[Any], Any] | None = None
+    mistakes: dict[str, Mistake] = field(default_factory=dict, repr=False)
 
     def knows(self, mistakes: dict[str, Mistake]) -> None:
         """Add known mistakes, by name; those that stand first are recognised first.
@@ -193,13 +193,12 @@ def parameter_names(answer: Any) -> list[str]:
     return [p.name for p in signature.parameters.values() if p.kind in (p.POSITIONAL_ONLY, p.POSITIONAL_OR_KEYWORD)]
 
 
-def exercise(*, points: float, minutes: int, reference: Any, mistakes: dict[str, Mistake] | None = None, kind: str = "function",
-             withholds: tuple[str, ...] = (),
+def exercise(*, points: float, minutes: int, reference: Any, kind: str = "function", withholds: tuple[str, ...] = (),
              form: Callable[[Any], Any] | None = None) -> Callable[[Callable[[Task], None]], Exercise]:
     """Make an `Exercise` of a function that states its properties; the function's name names the exercise."""
     if kind not in answers.KINDS:
         raise ValueError(f"kind is {kind!r}; expected one of {', '.join(answers.KINDS)}")
-    return lambda body: Exercise(body.__name__, points, minutes, kind, reference, dict(mistakes or {}), withholds, body, form)
+    return lambda body: Exercise(body.__name__, points, minutes, kind, reference, withholds, body, form)
 
 
 def _earned_share(properties: list[Property]) -> float:
