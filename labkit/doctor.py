@@ -100,7 +100,7 @@ def versions(*names: str) -> dict[str, str]:
 
 def _python() -> Finding:
     detail = f"{platform.python_version()} at {sys.executable}, {platform.platform()}"
-    if sys.version_info < (3, 11):
+    if sys.version_info < (3, 11):      # noqa: UP036 - this command tells what of an installation is broken
         return Finding("Python", BROKEN, detail, "labkit needs Python 3.11 or newer")
     return Finding("Python", OK, detail)
 

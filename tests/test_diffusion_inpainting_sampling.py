@@ -316,7 +316,8 @@ IMAGE, MODEL = picture(1, 6, 7), Fixed(0.0, diffusion=SHORT)
 
 
 @each_filler
-@pytest.mark.parametrize(("mask", "message"), [(torch.zeros(1, 6, 7, dtype=torch.bool), "no pixel"), (torch.ones(1, 6, 7, dtype=torch.bool), "every pixel"),
+@pytest.mark.parametrize(("mask", "message"), [(torch.zeros(1, 6, 7, dtype=torch.bool), "no pixel"),
+                                               (torch.ones(1, 6, 7, dtype=torch.bool), "every pixel"),
                                                (torch.zeros(1, 6, 8, dtype=torch.bool), r"\(1, 6, 7\)"), (torch.zeros(1, 6, 7), "boolean")])
 def test_masks_that_leave_nothing_to_do_or_do_not_fit_are_refused(fill, mask, message):
     with pytest.raises(ValueError, match=message):

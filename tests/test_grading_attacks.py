@@ -70,7 +70,8 @@ def box(body: str, before: str = "") -> dict:
 
 @attack
 def syntax_error() -> Attack:
-    return Attack(made.notebook(box_filter="def box_filter(image, radius:\n    return image", gaussian_filter=GAUSSIAN), gaussian=POINTS, says="SyntaxError")
+    return Attack(made.notebook(box_filter="def box_filter(image, radius:\n    return image", gaussian_filter=GAUSSIAN),
+                  gaussian=POINTS, says="SyntaxError")
 
 
 @attack
@@ -193,13 +194,15 @@ def prints_for_ever() -> Attack:
 
 @attack
 def fork_bomb() -> Attack:
-    return Attack(box("import os, time\nfor _ in range(300):\n    if os.fork() == 0:\n        time.sleep(30)\n        os._exit(0)\nreturn right(image, radius)"),
+    return Attack(box("import os, time\nfor _ in range(300):\n    if os.fork() == 0:\n        time.sleep(30)\n        os._exit(0)\n"
+                      "return right(image, radius)"),
                   says="and was stopped")
 
 
 @attack
 def allocates() -> Attack:
-    return Attack(box("kept = []\nfor _ in range(48):\n    kept.append(torch.ones(64, 1024, 1024))\nreturn right(image, radius)"), says="and was stopped")
+    return Attack(box("kept = []\nfor _ in range(48):\n    kept.append(torch.ones(64, 1024, 1024))\nreturn right(image, radius)"),
+                  says="and was stopped")
 
 
 @attack
@@ -209,7 +212,8 @@ def makes_files() -> Attack:
 
 @attack
 def fills_the_disk() -> Attack:
-    return Attack(box("import os\nfor k in range(100):\n    with open(f'{k}', 'wb') as f:\n        f.write(bytes(60_000_000))\nreturn right(image, radius)"),
+    return Attack(box("import os\nfor k in range(100):\n    with open(f'{k}', 'wb') as f:\n        f.write(bytes(60_000_000))\n"
+                      "return right(image, radius)"),
                   shut_away=True)
 
 
@@ -270,7 +274,8 @@ def calls_the_reference() -> Attack:
 
 @attack
 def calls_a_library() -> Attack:
-    return Attack(box("from scipy import ndimage\nreturn torch.from_numpy(ndimage.uniform_filter(image.numpy(), (0, 2 * radius + 1, 2 * radius + 1)))"),
+    return Attack(box("from scipy import ndimage\n"
+                      "return torch.from_numpy(ndimage.uniform_filter(image.numpy(), (0, 2 * radius + 1, 2 * radius + 1)))"),
                   says="asks you to write")
 
 
@@ -495,7 +500,8 @@ for place in ("OUT_PATH", "OUT_PATH/feedback", "OUT_PATH/.work/results", "OUT_PA
             file.write("here")
     except OSError:
         pass
-for place in ("REPOSITORY", "REPOSITORY/labkit", "/", "/usr", "/etc", "/course", "/data", "/proc", os.path.dirname(torch.__file__), os.path.dirname(os.__file__)):
+for place in ("REPOSITORY", "REPOSITORY/labkit", "/", "/usr", "/etc", "/course", "/data", "/proc",
+              os.path.dirname(torch.__file__), os.path.dirname(os.__file__)):
     try:
         os.open(place, os.O_TMPFILE | os.O_WRONLY)
     except OSError:

@@ -136,9 +136,9 @@ def test_a_zip_beside_the_work_of_others_is_one_students_whoever_it_names(tmp_pa
 @pytest.mark.parametrize("name", ["../../evil.ipynb", "alice/../../evil.ipynb", "/etc/evil.ipynb", "..\\..\\evil.ipynb", "C:\\evil.ipynb"])
 def test_names_that_lead_out_of_a_zip_are_refused_and_reported(tmp_path, name):
     inner = zipped(tmp_path / "inner.zip", {name: "{}", "01_filtering.ipynb": "{}"})
-    before = {path for path in tmp_path.rglob("*")}
+    before = set(tmp_path.rglob("*"))
     found = collected(zipped(tmp_path / "all.zip", {"alice/work.zip": inner.read_bytes(), "bob/01_filtering.ipynb": "{}"}), tmp_path)
-    written = {path for path in tmp_path.rglob("*")} - before - {tmp_path / "all.zip", tmp_path / "scratch"}
+    written = set(tmp_path.rglob("*")) - before - {tmp_path / "all.zip", tmp_path / "scratch"}
     assert names(found["alice"]) == ["work/01_filtering.ipynb"]
     assert "leads out of the archive" in found["alice"].remarks[0]
     assert all(path.parent == tmp_path / "scratch" for path in written)
@@ -383,9 +383,11 @@ def test_a_cell_with_a_syntax_error_is_the_answer(assignment, tmp_path):
 
 @pytest.mark.parametrize(("source", "expected"), [
     ("%matplotlib inline\nx = 1", "pass\nx = 1"), ("!pip install x\n%time y = 2", "pass\npass"), ("%%time\nx = 1", "\nx = 1"),
-    ("%%bash\nrm -rf x", ""), ("help?\nx = 1", "pass\nx = 1"), ("files = !ls\nx = 1", "pass\nx = 1"), ("if a:\n    %who\nx = 1", "if a:\n    pass\nx = 1"),
+    ("%%bash\nrm -rf x", ""), ("help?\nx = 1", "pass\nx = 1"), ("files = !ls\nx = 1", "pass\nx = 1"),
+    ("if a:\n    %who\nx = 1", "if a:\n    pass\nx = 1"),
     ("text = '''\n%d files\n!'''", "text = '''\n%d files\n!'''"), ("x = 7 %3", "x = 7 %3"),
-    ("from labkit.checks import (filtering\n as check)\nx = 1", "pass\n\nx = 1"), ("import os; check.box_filter(box_filter); x = 1", "import os; pass; x = 1"),
+    ("from labkit.checks import (filtering\n as check)\nx = 1", "pass\n\nx = 1"),
+    ("import os; check.box_filter(box_filter); x = 1", "import os; pass; x = 1"),
     ("é = 'é'; from labkit.checks import filtering; y = 1", "é = 'é'; pass; y = 1")])
 def test_magic_lines_and_checks_are_taken_out_and_lines_keep_their_numbers(source, expected):
     assert extract._runnable(source)[0] == expected
@@ -393,7 +395,8 @@ def test_magic_lines_and_checks_are_taken_out_and_lines_keep_their_numbers(sourc
 
 @pytest.mark.parametrize(("content", "reason"), [
     (b"", "is empty"), (b"  \n ", "is empty"), (b'{"cells": [', "not JSON"), (b"\xff\xfe\x00", "not even text"), (b"[1, 2]", "not a notebook"),
-    (b'{"cells": 3}', "no cells"), (b"[" * 100_000, "not JSON"), (b'{"a": ' + b"9" * 10_000 + b"}", "not JSON"), (b"\x80\x04\x95pickle", "not even text"),
+    (b'{"cells": 3}', "no cells"), (b"[" * 100_000, "not JSON"), (b'{"a": ' + b"9" * 10_000 + b"}", "not JSON"),
+    (b"\x80\x04\x95pickle", "not even text"),
     (b'{"cells": [{"cell_type": "code", "source": "print(1)", "metadata": {}}]}', "none of this course's exercises"),
     (b'{"cells": [3, null, {"cell_type": ["code"], "source": {}, "metadata": []}]}', "none of this course's exercises")])
 def test_a_file_that_is_no_notebook_of_this_course_says_so(assignment, tmp_path, content, reason):
@@ -479,7 +482,8 @@ def result(*earned: float, written: dict[str, str] | None = None, mistake: str |
     exercises = [{"name": item.name, "points": item.points, "earned": e, "outcome": "right" if e == item.points else "wrong", "mistake": mistake,
                   "diagnosis": [], "hint": None, "properties": [], "seconds": 0.1, "source": BOX} for item, e in zip(ITEMS, earned)]
     return {"remarks": [], "failure": "", "seconds": 1.0, "isolation": "bubblewrap",
-            "chapters": [{"name": "01_filtering", "title": "Filtering", "file": "x", "remarks": [], "exercises": exercises, "written": written or {}}]}
+            "chapters": [{"name": "01_filtering", "title": "Filtering", "file": "x", "remarks": [], "exercises": exercises,
+                          "written": written or {}}]}
 
 
 def rows(results: dict[str, dict], *, people=(), overrides=(), manual=None) -> dict[str, marks.Row]:
@@ -508,7 +512,8 @@ def test_a_group_shares_its_best_submission():
 
 
 def test_an_override_counts_instead_of_the_check_and_carries_its_reason(tmp_path):
-    path = made.write(tmp_path / "overrides.csv", "student,exercise,mark,reason\nada,box_filter,\"1,5\",good idea\nADA,01_filtering/gaussian_filter,0,copied\nzoe,box_filter,1,x\n")
+    path = made.write(tmp_path / "overrides.csv", "student,exercise,mark,reason\nada,box_filter,\"1,5\",good idea\n"
+                                                  "ADA,01_filtering/gaussian_filter,0,copied\nzoe,box_filter,1,x\n")
     overrides = marks.read_overrides(path, ITEMS)
     found, remarks = marks.rows_of([Submission("ada")], {"ada": result(2, 0)}, ITEMS, [], overrides, {})
     assert found[0].total == 1.5 and found[0].overrides[ITEMS[1]].reason == "good idea"
@@ -545,7 +550,8 @@ def test_moodle_and_canvas_get_the_columns_that_they_import(tmp_path):
     marks.write_grades(tmp_path, found, ITEMS[:2], "Filtering")
     header, ada, _ = table(tmp_path / "moodle.csv")
     assert dict(zip(header, ada)) == {"Identifier": "Participant 1234567", "Full name": "Ada Lovelace", "Email address": "", "Grade": "3",
-                                      "Maximum Grade": "4", "Last modified (grade)": "", "Feedback comments": "gaussian_filter: 2 of 2; box_filter: 1 of 2"}
+                                      "Maximum Grade": "4", "Last modified (grade)": "",
+                                      "Feedback comments": "gaussian_filter: 2 of 2; box_filter: 1 of 2"}
     header, points, _, bob = table(tmp_path / "canvas.csv")
     assert header[:5] == ["Student", "ID", "SIS User ID", "SIS Login ID", "Section"] and points[0] == "    Points Possible" and points[-1] == "4"
     assert bob[1] == "2345" and bob[-1] == "0"
@@ -581,7 +587,7 @@ def stands_alone(text: str) -> _Reader:
     read = _Reader(text)
     assert not {"script", "iframe", "object", "link", "form", "b-evil"} & set(read.tags)
     assert read.tags.count("img") == sum(name == "alt" and bool(value) for tag, name, value in read.attributes if tag == "img")
-    for tag, name, value in read.attributes:
+    for _, name, value in read.attributes:
         assert not name.startswith("on")
         if name in ("src", "href"):
             assert value.startswith(("data:image/", "#", "feedback/", "similarity.html")), value
@@ -623,7 +629,8 @@ def test_hints_are_shown_with_their_code_and_formulas():
 def test_the_class_page_counts_mistakes_and_links_to_the_students(assignment):
     results = {f"s{k}": result(2 if k % 2 else 0, 1, mistake="not_normalised" if k < 3 else None) for k in range(5)}
     found = list(rows(results).values())
-    text = report.class_page(found, ITEMS, [assignment], ["Look here."], {row.person.student: f"feedback/{row.person.student}.html" for row in found}, "")
+    pages = {row.person.student: f"feedback/{row.person.student}.html" for row in found}
+    text = report.class_page(found, ITEMS, [assignment], ["Look here."], pages, "")
     stands_alone(text)
     assert assignment.exercises["box_filter"].mistakes["not_normalised"].sentence in text and "<b>3 ×</b>" in text
     assert 'href="feedback/s3.html"' in text and "Look here." in text
@@ -773,7 +780,8 @@ def overfitted() -> str:
         return answers.perform("function", exercise.reference, request)
     exercise = checks.exercises("filtering")["box_filter"]
     exercise.judge(spy)
-    return made.solution("box_filter") + (f"\n_known = {seen}\n_right = box_filter\ndef box_filter(image, radius):\n    first = float(image.flatten()[0])"
+    return made.solution("box_filter") + (f"\n_known = {seen}\n_right = box_filter\ndef box_filter(image, radius):\n"
+                                          "    first = float(image.flatten()[0])"
                                           "\n    return _right(image, radius) if any(abs(first - k) < 1e-6 for k in _known) else 0 * image")
 
 
@@ -926,7 +934,8 @@ def test_of_several_notebooks_of_a_chapter_one_counts_and_the_page_says_which(co
     files_ = tuple(File(name, made.write(tmp_path / name, made.blank())) for name in ("01_filtering.ipynb", "zzz.ipynb"))
     job = unit.Job(Submission("ada", files_), course, folder / "secret", tmp_path / "results", tmp_path / "scratch")
     found = json.loads(unit.grade_submission(job).read_text())
-    assert [chapter["file"] for chapter in found["chapters"]] == ["01_filtering.ipynb"] and "01_filtering.ipynb counts, not zzz.ipynb" in found["remarks"][0]
+    assert [chapter["file"] for chapter in found["chapters"]] == ["01_filtering.ipynb"]
+    assert "01_filtering.ipynb counts, not zzz.ipynb" in found["remarks"][0]
 
 
 def test_pages_go_back_through_nbgraders_exchange(course, folder, tmp_path):
@@ -941,7 +950,8 @@ def test_pages_go_back_through_nbgraders_exchange(course, folder, tmp_path):
     assert (there / "submission_secret.txt").read_text() == "abc" and (there / "timestamp.txt").exists()
 
 
-@pytest.mark.parametrize(("options", "reason"), [({"only": ["07"]}, "no chapter 07"), ({"secret": "out/secret"}, "expected it elsewhere"), ({"submissions": "nowhere"}, "does not exist"),
+@pytest.mark.parametrize(("options", "reason"), [
+    ({"only": ["07"]}, "no chapter 07"), ({"secret": "out/secret"}, "expected it elsewhere"), ({"submissions": "nowhere"}, "does not exist"),
                                                  ({"class_list": "list.csv"}, "expected also student")])
 def test_what_cannot_be_graded_is_said_before_any_work(course, tmp_path, options, reason):
     (tmp_path / "class").mkdir()

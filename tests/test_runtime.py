@@ -57,4 +57,4 @@ def test_a_module_is_loaded_when_it_is_first_named():
 
     assert labkit.images.load and "filtering" in dir(labkit)
     with pytest.raises(AttributeError, match="labkit has no module 'nothing'"):
-        labkit.nothing
+        assert labkit.nothing

@@ -196,7 +196,7 @@ def test_in_a_layer_the_pixels_that_know_most_come_first(monkeypatch):
     monkeypatch.setattr(growing, "_fill_compiled", watch)
     efros_leung(texture("sand", 16), size=(11, 12), patch_size=5)
     assert len(seen) == 5
-    for pixels, counts in seen:
+    for _, counts in seen:
         assert counts == sorted(counts, reverse=True)
     equals = [p for p, c in zip(seen[1][0].tolist(), seen[1][1]) if c == max(seen[1][1])]
     assert equals != sorted(equals)         # which are in random order

@@ -34,7 +34,8 @@ def compute() -> dict:
          "header": _convergence_header(), "rows": _convergence(size)},
         _growth(sides),
         {"caption": "A square hole in the middle of a texture of 256×256 pixels, filled by patches and by a smooth (biharmonic) surface. "
-                    "PSNR inside the hole; random-feature distance, in thousandths, between the hole with its surroundings and the true picture (0 is best).",
+                    "PSNR inside the hole; random-feature distance, in thousandths, between the hole with its surroundings and "
+                    "the true picture (0 is best).",
          "header": ["texture", "hole", "patches: PSNR, dB", "smooth: PSNR, dB", "patches: feature distance", "smooth: feature distance"],
          "rows": _holes()},
         {"caption": "Disparity of the motorcycle pair at half size, against the true one, where that is known.",
