@@ -49,7 +49,7 @@ class Class:
 
 def grade(submissions: Path, *, out: Path, secret: Path, course: Path, jobs: int | None = None, scheduler: str | None = None,
           only: Sequence[str] = (), resume: bool = False, class_list: Path | None = None,
-          limits: Limits = Limits(),    # noqa: B008  (nothing can change it)
+          limits: Limits = Limits(),
           bubblewrap: bool | None = None, progress: bool = True) -> Class:
     """Mark every submission and write all tables and pages.
 
