@@ -22,11 +22,14 @@ from __future__ import annotations
 import numpy as np
 from numba import njit, prange
 
+from labkit.kernels.shared import compiled
+
 TILE = 64
 
 # Differences of one row of a patch are summed in vector registers ("reassoc"): the order is fixed by the compiled code.
 jit = njit(fastmath={"contract", "reassoc"}, forceinline=True)
 plain = njit(forceinline=True)     # a call would hand over every array, eight numbers each
+_, _first_draw, _candidate = compiled(plain)
 
 
 @jit
@@ -111,38 +114,18 @@ def _consider(image, exemplar, weights, valid, prices, field, distance, shape, a
 
 
 @plain
-def _hash(key, counter):
-    """64 random bits for each counter (the finaliser of SplitMix64, Steele et al. 2014)."""
-    z = np.uint64(key) + np.uint64(counter) * np.uint64(0x9E3779B97F4A7C15)
-    z = (z ^ (z >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
-    z = (z ^ (z >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
-    return z ^ (z >> np.uint64(31))
-
-
-@plain
-def _draw(bits, centre, radius, size):
-    """A whole number within `radius` of the centre and from 0 to size - 1, all alike, from 32 random bits."""
-    low, high = max(0, centre - radius), min(size - 1, centre + radius)
-    return low + np.int64((bits * np.uint64(high - low + 1)) >> np.uint64(32))
-
-
-@plain
 def _search(image, exemplar, weights, valid, prices, field, distance, shape, absolute, t, y, x, radius, key):
     """Candidates at random around the k matches, in windows of half the radius each time, down to one pixel."""
     k, frames, height, width = distance.shape
     sheets, rows, columns = valid.shape
-    counter = ((t * height + y) * width + x) * k * 128
+    draw = _first_draw(t, y, x, height, width, k)
     for i in range(k):
         s, v, u = field[i, 0, t, y, x], field[i, 1, t, y, x], field[i, 2, t, y, x]
         reach = radius
         while reach >= 1:
-            bits = _hash(key, counter)
-            row = _draw(bits & np.uint64(0xFFFFFFFF), v, reach, rows)
-            column = _draw(bits >> np.uint64(32), u, reach, columns)
-            sheet = _draw(_hash(key, counter + 1) >> np.uint64(32), s, reach, sheets) if sheets > 1 else 0
-            _consider(image, exemplar, weights, valid, prices, field, distance, shape, absolute, t, y, x, sheet, row,
-                      column)
-            counter += 2
+            sheet, row, column = _candidate(key, draw, s, v, u, reach, sheets, rows, columns)
+            _consider(image, exemplar, weights, valid, prices, field, distance, shape, absolute, t, y, x, sheet, row, column)
+            draw += 2
             reach //= 2
 
 

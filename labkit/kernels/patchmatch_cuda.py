@@ -12,7 +12,10 @@ from __future__ import annotations
 import numpy as np
 from numba import cuda
 
+from labkit.kernels.shared import compiled
+
 BLOCK = 128
+_place, _first_draw, _candidate = compiled(cuda.jit(device=True))
 
 
 @cuda.jit(device=True)
@@ -68,40 +71,19 @@ def _consider(image, exemplar, weights, weighted, valid, prices, priced, field, 
 
 
 @cuda.jit(device=True)
-def _hash(key, counter):
-    z = np.uint64(key) + np.uint64(counter) * np.uint64(0x9E3779B97F4A7C15)
-    z = (z ^ (z >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
-    z = (z ^ (z >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
-    return z ^ (z >> np.uint64(31))
-
-
-@cuda.jit(device=True)
-def _draw(bits, centre, radius, size):
-    low = centre - radius if centre > radius else 0
-    high = centre + radius if centre + radius < size - 1 else size - 1
-    return low + np.int64((bits * np.uint64(high - low + 1)) >> np.uint64(32))
-
-
-@cuda.jit(device=True)
 def _search(image, exemplar, weights, weighted, valid, prices, priced, field, distance, depth, side, channels, absolute,
             t, y, x, radius, key):
     k, frames, height, width = distance.shape
     sheets, rows, columns = valid.shape
-    counter = ((t * height + y) * width + x) * k * 128
+    draw = _first_draw(t, y, x, height, width, k)
     for i in range(k):
         s, v, u = field[i, 0, t, y, x], field[i, 1, t, y, x], field[i, 2, t, y, x]
         reach = radius
         while reach >= 1:
-            bits = _hash(key, counter)
-            row = _draw(bits & np.uint64(0xFFFFFFFF), v, reach, rows)
-            column = _draw(bits >> np.uint64(32), u, reach, columns)
-            sheet = np.int64(0)
-            if sheets > 1:
-                sheet = _draw(_hash(key, counter + 1) >> np.uint64(32), s, reach, sheets)
-            _consider(image, exemplar, weights, weighted, valid, prices, priced, field, distance, depth, side, channels,
-                      absolute,
+            sheet, row, column = _candidate(key, draw, s, v, u, reach, sheets, rows, columns)
+            _consider(image, exemplar, weights, weighted, valid, prices, priced, field, distance, depth, side, channels, absolute,
                       t, y, x, sheet, row, column)
-            counter += 2
+            draw += 2
             reach //= 2
 
 
@@ -153,10 +135,9 @@ def _jump_flooding(image, exemplar, weights, weighted, valid, prices, priced, ac
                    distance, depth, side,
                    channels, absolute, step):
     k, frames, height, width = distance.shape
-    number = cuda.grid(1)
-    if number >= frames * height * width:
+    t, y, x = _place(cuda.grid(1), height, width)
+    if t >= frames:
         return
-    t, y, x = number // (height * width), number // width % height, number % width
     for i in range(k):
         distance[i, t, y, x] = source_distance[i, t, y, x]
         for axis in range(3):
@@ -172,10 +153,9 @@ def _jump_flooding(image, exemplar, weights, weighted, valid, prices, priced, ac
 def _red_black(image, exemplar, weights, weighted, valid, prices, priced, active, field, distance, depth, side, channels,
                absolute, step, color):
     k, frames, height, width = distance.shape
-    number = cuda.grid(1)
-    if number >= frames * height * width:
+    t, y, x = _place(cuda.grid(1), height, width)
+    if t >= frames:
         return
-    t, y, x = number // (height * width), number // width % height, number % width
     if active[t, y, x] != 0 and (t + y + x) % 2 == color:
         for n in range(6):
             _propagate(image, exemplar, weights, weighted, valid, prices, priced, active, field, field, distance, depth,
@@ -188,10 +168,9 @@ def _random_search(image, exemplar, weights, weighted, valid, prices, priced, ac
                    channels, absolute, radius,
                    key):
     k, frames, height, width = distance.shape
-    number = cuda.grid(1)
-    if number >= frames * height * width:
+    t, y, x = _place(cuda.grid(1), height, width)
+    if t >= frames:
         return
-    t, y, x = number // (height * width), number // width % height, number % width
     if active[t, y, x] != 0:
         _search(image, exemplar, weights, weighted, valid, prices, priced, field, distance, depth, side, channels,
                 absolute, t, y, x, radius, key)
@@ -201,10 +180,9 @@ def _random_search(image, exemplar, weights, weighted, valid, prices, priced, ac
 def _distances(image, exemplar, weights, weighted, prices, priced, active, field, distance, depth, side, channels,
                absolute, largest):
     k, frames, height, width = distance.shape
-    number = cuda.grid(1)
-    if number >= frames * height * width:
+    t, y, x = _place(cuda.grid(1), height, width)
+    if t >= frames:
         return
-    t, y, x = number // (height * width), number // width % height, number % width
     if active[t, y, x] != 0:
         for i in range(k):
             s, v, u = field[i, 0, t, y, x], field[i, 1, t, y, x], field[i, 2, t, y, x]
@@ -218,11 +196,8 @@ def _distances(image, exemplar, weights, weighted, prices, priced, active, field
 def _vote(exemplar, field, weights, weighted, wanted, out, depth, side, channels, one):
     k, axes, frames, height, width = field.shape
     total_frames, total_height, total_width = wanted.shape
-    number = cuda.grid(1)
-    if number >= total_frames * total_height * total_width:
-        return
-    t, y, x = number // (total_height * total_width), number // total_width % total_height, number % total_width
-    if wanted[t, y, x] == 0:
+    t, y, x = _place(cuda.grid(1), total_height, total_width)
+    if t >= total_frames or wanted[t, y, x] == 0:
         return
     for j in range(channels):
         out[t, y, x * channels + j] = 0
