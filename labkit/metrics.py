@@ -32,6 +32,10 @@ from labkit.runtime import generator
 from labkit.transport import semi_dual_ascent
 from labkit.validation import describe, validate_choice, validate_image, validate_integer, validate_number
 
+__all__ = ["dists", "flip", "flip_map", "frechet_distance", "fsim", "gmsd", "haarpsi", "lpips", "ms_ssim", "mse",
+           "patch_transport_cost", "pixel_diversity", "psnr", "rmse", "semi_dual_ascent", "single_image_distance",
+           "ssim", "ssim_map", "total_variation", "vif"]
+
 _WINDOWS = ("gaussian", "uniform")
 _SCALE_WEIGHTS = (0.0448, 0.2856, 0.3001, 0.2363, 0.1333)    # Wang, Simoncelli, Bovik 2003
 _PIXELS_PER_DEGREE = 3840 * math.pi / 180                    # FLIP's own viewing conditions

@@ -21,6 +21,8 @@ from torch import Tensor
 
 from labkit.validation import describe, validate_choice, validate_integer, validate_number
 
+__all__ = ["TARGETS", "WEIGHTINGS", "Diffusion", "from_chain", "to_chain"]
+
 TARGETS = ("image", "noise", "mean")            # what a network may predict
 WEIGHTINGS = ("uniform", "elbo", "min_snr")
 MOST_SNR = 5.0                                  # Hang et al. 2023

@@ -11,6 +11,8 @@ from dataclasses import dataclass
 
 from labkit.validation import validate_choice, validate_number
 
+__all__ = ["WATTS", "EnergyEstimate", "energy_estimate"]
+
 # Watts at full load, as the makers specify them (thermal design power). The thesis's Table V.3 comes out with 250 W (and 300 W for
 # the training of RePaint) and about 150 W for the patch method, which ran on a CPU.
 WATTS = {"laptop": 45.0, "workstation": 150.0, "v100": 250.0, "v100-sxm2": 300.0, "a100": 400.0, "h100": 700.0}

@@ -21,6 +21,9 @@ from labkit.diffusion_inpainting.network import UNet
 from labkit.training import Training, cosine_decay, read, write_atomically
 from labkit.validation import describe, validate_choice, validate_image, validate_integer, validate_number
 
+__all__ = ["WARM_UP", "Crops", "Examples", "Inpainter", "inpainting_loss", "regress", "regression_loss",
+           "train_inpainter", "train_intervals", "train_unconditional"]
+
 FORMAT = "labkit diffusion inpainter, 1"
 COVERED = 0.5           # share of the known pixels that crops without a hole must reach, or else crops with one are used
 KNOWN = 0.5             # share of a crop that must then be known

@@ -10,6 +10,8 @@ from torch import Tensor
 from labkit import runtime
 from labkit.validation import describe, validate_image, validate_integer, validate_mask, validate_number
 
+__all__ = ["brush_mask", "brush_masks", "brush_path", "draw_path", "validate_hole"]
+
 
 def brush_mask(height: int, width: int, *, strokes: int = 1, segments: int = 6, length: float | None = None,
                thickness: float | None = None, max_angle: float = 2 * math.pi, seed: int = 0) -> Tensor:

@@ -8,6 +8,8 @@ from torch import Tensor, nn
 
 from labkit.validation import validate_integer
 
+__all__ = ["UNet"]
+
 
 SMALL = 0.1     # share of the usual weights that the last layer starts with, so that the first estimates are small
 

@@ -28,6 +28,8 @@ from labkit.filtering.arrays import as_floats
 from labkit.patches import extract_patches
 from labkit.validation import describe, validate_image, validate_integer, validate_mask, validate_number
 
+__all__ = ["PatchDenoiser"]
+
 MOST_LEVELS = 3
 FEWEST_PATCHES = 64     # of a coarse level; fewer are no texture
 COARSEST = 0.5          # a level of blocks of b pixels serves while σ_t / b, the noise of a block's mean, is above this

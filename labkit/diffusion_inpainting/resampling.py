@@ -18,6 +18,8 @@ from labkit.diffusion_inpainting.sampling import (Denoiser, Moment, ancestral_st
 from labkit.runtime import progress
 from labkit.validation import validate_integer
 
+__all__ = ["inpaint_by_resampling", "resampling_schedule"]
+
 
 def resampling_schedule(steps: int, *, resamplings: int = 10, jump_length: int = 10) -> list[int]:
     """The levels a RePaint chain visits, from `steps` (noise) down to 0 (picture); some steps lead up.

@@ -27,6 +27,9 @@ from labkit.filtering.arrays import as_floats
 from labkit.runtime import progress
 from labkit.validation import describe, validate_choice, validate_image, validate_integer, validate_number
 
+__all__ = ["Denoiser", "Film", "Moment", "ancestral_step", "chain_of", "conditioning", "draw", "implicit_step",
+           "inpaint", "model_at", "noise_on", "reprojected", "restored", "sample", "variance_map"]
+
 SAMPLERS = ("ddpm", "ddim")
 DDIM_STEPS = 50         # where nothing is said; ancestral sampling takes all
 

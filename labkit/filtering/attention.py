@@ -11,6 +11,8 @@ from torch.utils.checkpoint import checkpoint
 
 from labkit.validation import describe, validate_number
 
+__all__ = ["dot_product_attention", "nonlocal_attention"]
+
 SIMILARITIES_AT_ONCE = 2 ** 24  # 64 MB in single precision
 
 

@@ -12,6 +12,8 @@ from labkit.patches import aggregate_patches, extract_patches
 from labkit.runtime import generator, progress
 from labkit.validation import describe, validate_choice, validate_image, validate_integer, validate_number
 
+__all__ = ["PatchAutoencoder"]
+
 
 class PatchAutoencoder(nn.Module):
     """Squeeze patches through a few numbers and rebuild them: p̂ = p̄ + W₂ ρ(W₁ (p − p̄)).

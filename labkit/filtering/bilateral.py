@@ -14,6 +14,8 @@ from labkit.kernels import run
 from labkit.validation import (describe, validate_choice, validate_image, validate_integer, validate_number,
                                validate_same_size)
 
+__all__ = ["bilateral_filter", "cross_bilateral_filter", "rolling_guidance_filter", "validate_guide"]
+
 
 def bilateral_filter(image: Tensor, *, sigma_space: float, sigma_color: float, radius: int | None = None,
                      method: str = "kernel") -> Tensor:

@@ -11,6 +11,8 @@ from labkit.filtering.linear import box_mean
 from labkit.kernels import run
 from labkit.validation import validate_choice, validate_image, validate_integer, validate_number
 
+__all__ = ["guided_filter"]
+
 # Second moments in float64 are known to about 1e-12; a window of less variance than this is flat.
 _SMALLEST_EPS = 1e-9
 

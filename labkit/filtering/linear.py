@@ -15,6 +15,9 @@ from labkit.images import pad
 from labkit.kernels import run
 from labkit.validation import BORDERS, validate_choice, validate_image, validate_integer, validate_number
 
+__all__ = ["box_filter", "box_mean", "close", "difference_of_gaussians", "dilate", "erode", "gaussian_filter",
+           "gaussian_kernel", "median_filter", "open"]
+
 
 # --- Gaussian -------------------------------------------------------------------------------------------------------
 

@@ -12,6 +12,8 @@ from labkit.images import pad
 from labkit.kernels import run
 from labkit.validation import validate_choice, validate_image, validate_integer, validate_number
 
+__all__ = ["nonlocal_means", "validate_parameters"]
+
 
 def nonlocal_means(image: Tensor, *, patch_size: int = 5, window_size: int = 21, h: float, sigma: float = 0.0,
                    method: str = "kernel") -> Tensor:

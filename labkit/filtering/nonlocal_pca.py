@@ -11,6 +11,8 @@ from labkit.filtering.arrays import as_floats, like
 from labkit.patches import add_patches, aggregate_patches, extract_patches
 from labkit.validation import describe, validate_image, validate_integer, validate_number
 
+__all__ = ["nonlocal_pca", "pca_filter", "project_patches"]
+
 VALUES_AT_ONCE = 2 ** 23    # values of patches worked on together: 32 MB in single precision
 
 

@@ -16,6 +16,8 @@ from labkit.filtering.nonlocal_means import validate_parameters
 from labkit.images import pad
 from labkit.validation import BORDERS, validate_choice, validate_image, validate_integer, validate_number
 
+__all__ = ["weights_at"]
+
 
 def weights_at(image: Tensor, *, row: int, column: int, filter: str = "gaussian",
                **parameters: float | int | str | Tensor | None) -> Tensor:

@@ -16,6 +16,8 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
+__all__ = ["available", "run", "simulated"]
+
 # numba's default thread pool aborts the process when two Python threads enter it at once.
 _one_at_a_time = threading.Lock()
 

@@ -23,6 +23,8 @@ from __future__ import annotations
 import numpy as np
 from numba import njit, prange
 
+__all__ = ["fill"]
+
 RUN = 512               # windows whose errors stay in the first-level cache while all offsets are added
 # Differences in a call, some milliseconds of work: on a busy machine, threads wait as long for each other.
 WORTH_THREADS = 1e8

@@ -10,6 +10,8 @@ from __future__ import annotations
 import numpy as np
 from numba import cuda
 
+__all__ = ["fill"]
+
 BLOCK = 128
 
 

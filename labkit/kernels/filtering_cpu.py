@@ -16,15 +16,18 @@ that live in one array, at constant distances (`BLOCK`), and several short loops
 from __future__ import annotations
 
 import math
+from typing import Any
 
 import numpy as np
 from llvmlite import ir
 from numba import njit, prange, types
 from numba.extending import intrinsic, overload
 
+__all__ = ["bilateral", "box", "exp2", "gaussian", "guided"]
+
 # Multiply and add may fuse. Nothing else of "fast math": reassociation would undo the rounding trick in `exp2`.
 # Division by zero gives infinity as in NumPy: a check for it would keep a loop from becoming vector instructions.
-HOW = {"cache": True, "fastmath": {"contract"}, "error_model": "numpy"}
+HOW: dict[str, Any] = {"cache": True, "fastmath": {"contract"}, "error_model": "numpy"}
 compiled, parallel = njit(**HOW), njit(parallel=True, **HOW)
 BLOCK = 512           # columns that the bilateral filter works on at a time: its eleven row buffers take 22 kB
 SOLVE = 128           # columns that the guided filter solves at a time: its planes of moments take 30 kB

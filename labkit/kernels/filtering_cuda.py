@@ -15,6 +15,8 @@ import math
 import numpy as np
 from numba import cuda
 
+__all__ = ["bilateral", "box", "gaussian", "guided"]
+
 try:
     from numba.cuda.core import config          # the package numba-cuda has settings of its own
 except ImportError:

@@ -26,6 +26,8 @@ from numba import njit, prange
 
 from labkit.kernels.filtering_cpu import exp2
 
+__all__ = ["nonlocal_means"]
+
 TILE_ROWS, TILE_COLUMNS = 32, 256
 RUN = 2048      # weights computed at a time: their buffers stay in the first-level cache
 

@@ -13,6 +13,8 @@ import math
 import numpy as np
 from numba import cuda
 
+__all__ = ["nonlocal_means"]
+
 BLOCK = (32, 8)         # columns, rows
 LARGEST_BATCH = 65535   # the bound of a grid's third dimension; a thread takes several pictures beyond
 

@@ -24,6 +24,8 @@ from numba import njit, prange
 
 from labkit.kernels.shared import compiled
 
+__all__ = ["TILE", "distances", "jump_flooding", "random_search", "red_black", "sequential", "vote"]
+
 TILE = 64
 
 # Differences of one row of a patch are summed in vector registers ("reassoc"): the order is fixed by the compiled code.

@@ -14,6 +14,8 @@ from numba import cuda
 
 from labkit.kernels.shared import compiled
 
+__all__ = ["distances", "jump_flooding", "random_search", "red_black", "sequential", "vote"]
+
 BLOCK = 128
 _place, _first_draw, _candidate = compiled(cuda.jit(device=True))
 

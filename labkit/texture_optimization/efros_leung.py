@@ -21,6 +21,8 @@ from labkit.runtime import generator, progress
 from labkit.texture_optimization.synthesis import validate_exemplar
 from labkit.validation import validate_choice, validate_integer, validate_mask, validate_number, validate_size
 
+__all__ = ["choose", "efros_leung", "fill_hole", "window_errors", "window_weights"]
+
 SEED_SIZE = 3           # side of the piece of the exemplar that a new texture grows from, as in the paper
 SIGMA = 1 / 6.4         # standard deviation of a window's weights, in sides of the window, as in the paper
 GIVE_WAY = 1.1          # factor on `max_error` when no pixel of a layer has a match, as in the paper

@@ -28,6 +28,8 @@ from labkit.runtime import generator, seed_of
 from labkit.texture_optimization.synthesis import Synthesis, most_levels, validate_exemplar, voted
 from labkit.validation import describe, validate_choice, validate_image, validate_integer, validate_number, validate_size
 
+__all__ = ["optimize_texture", "period"]
+
 EXACT_PRODUCTS = 2 ** 31    # multiplications up to which all patches are compared; beyond, PatchMatch
 SMALLEST = 1e-4             # difference of values from which on reweighting sees one: keeps weights of perfect matches finite
 LARGEST_ASSIGNMENT = 5000   # patches; a minute for SciPy

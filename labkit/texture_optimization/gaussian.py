@@ -14,6 +14,8 @@ from torch import Tensor
 from labkit.runtime import generator
 from labkit.validation import validate_image, validate_integer, validate_size
 
+__all__ = ["periodic_component", "random_phase", "random_phase_texture", "spot_noise"]
+
 FADE = 0.1      # share of the exemplar's side over which a spot fades out on each side, where the picture is larger
 
 

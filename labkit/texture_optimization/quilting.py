@@ -20,6 +20,8 @@ from labkit.texture_optimization.efros_leung import choose
 from labkit.texture_optimization.synthesis import validate_exemplar
 from labkit.validation import describe, validate_image, validate_integer, validate_number, validate_size
 
+__all__ = ["image_quilting", "minimum_error_boundary_cut", "transfer_texture"]
+
 # Blocks whose mean squared differences are nearer than this count as equally good: a hundred thousandth of the grey
 # scale, far above the rounding of the Fourier transforms, so that it does not decide which are drawn from.
 INDISTINCT = 1e-10

@@ -24,6 +24,8 @@ from labkit.texture_optimization.synthesis import Synthesis, most_levels, noise,
 from labkit.transport import semi_dual_ascent
 from labkit.validation import describe, validate_image, validate_integer, validate_number, validate_size
 
+__all__ = ["gpnn", "psin", "psin_ot"]
+
 METRIC = "gradient"         # colour, and the absolute derivatives of the intensity with α = 5
 FULL_MATRIX = 2 ** 25       # distances of all pairs are held at once up to here, 128 MB
 FIRST_SEARCHES = 5          # iterations of PatchMatch at the start; later ones begin with good matches

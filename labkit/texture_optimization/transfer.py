@@ -11,6 +11,8 @@ from labkit.texture_optimization.energy import optimize_texture
 from labkit.texture_optimization.synthesis import Synthesis
 from labkit.validation import describe, validate_image, validate_number
 
+__all__ = ["transfer_style_by_patches"]
+
 
 def transfer_style_by_patches(content: Tensor, style: Tensor, *, patch_sizes: Sequence[int] = (21, 13, 9), levels: int = 3,
                               stride: int = 4, r: float = 0.8, content_weight: float = 0.15, recolor: bool = True,

@@ -21,6 +21,8 @@ from labkit.texture_optimization.synthesis import Synthesis, most_levels, valida
 from labkit.transport import semi_dual_ascent
 from labkit.validation import validate_integer, validate_size
 
+__all__ = ["transport_texture"]
+
 BLOCK = 2 ** 22     # distances held at once when all patches are moved
 
 
