@@ -29,18 +29,30 @@ MOST_SNR = 5.0                                  # Hang et al. 2023
 
 
 def to_chain(image: Tensor) -> Tensor:
-    """Values in [0, 1] as the chain has them, in [−1, 1]."""
+    """Values in [0, 1] as the chain has them, in [−1, 1].
+
+    >>> labkit.diffusion_inpainting.to_chain(torch.tensor([0.0, 0.5, 1.0]))
+    tensor([-1.,  0.,  1.])
+    """
     return 2 * image - 1
 
 
 def from_chain(x: Tensor) -> Tensor:
-    """Values of the chain, in [−1, 1], as a picture has them, in [0, 1]."""
+    """Values of the chain, in [−1, 1], as a picture has them, in [0, 1].
+
+    >>> labkit.diffusion_inpainting.from_chain(torch.tensor([-1.0, 0.0, 1.0]))
+    tensor([0.0000, 0.5000, 1.0000])
+    """
     return (x + 1) / 2
 
 
 @dataclass(frozen=True)
 class Diffusion:
     """A chain whose noise grows linearly, β_t from `beta_start` at t = 1 to `beta_end` at t = `steps`.
+
+    >>> diffusion = labkit.diffusion_inpainting.Diffusion()
+    >>> diffusion.times(4), [round(float(diffusion.snr(t)), 4) for t in (1, 500, 1000)]
+    ([1000, 750, 500, 250, 0], [9999.0, 0.0853, 0.0])
 
     Wherever a method takes t, it is a whole number, or an integer tensor (N,) with one step for each example of an x of shape
     (N, …). Results have the shape, dtype and device of x.

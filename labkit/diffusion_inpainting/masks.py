@@ -17,6 +17,10 @@ def brush_mask(height: int, width: int, *, strokes: int = 1, segments: int = 6, 
                thickness: float | None = None, max_angle: float = 2 * math.pi, seed: int = 0) -> Tensor:
     """A hole as a brush paints it: each stroke is a path of straight segments from a random place on.
 
+    >>> mask = labkit.diffusion_inpainting.brush_mask(32, 48, seed=1)
+    >>> mask.shape, mask.dtype, 0 < float(mask.float().mean()) < 1
+    (torch.Size([1, 32, 48]), torch.bool, True)
+
     Parameters
     ----------
     height, width : of the picture, in pixels.

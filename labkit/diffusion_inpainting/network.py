@@ -17,6 +17,11 @@ SMALL = 0.1     # share of the usual weights that the last layer starts with, so
 class UNet(nn.Module):
     """Estimate x₀ from x_t, the known pixels y, the mask M and t: 16 convolutions at four resolutions.
 
+    >>> network = labkit.diffusion_inpainting.UNet(1, width=8, levels=2).eval()
+    >>> x, mask = torch.zeros(2, 1, 12, 15), torch.zeros(2, 1, 12, 15, dtype=torch.bool)
+    >>> network(x, x, mask, torch.tensor([1, 500])).shape
+    torch.Size([2, 1, 12, 15])
+
     The inputs are concatenated, t as a channel that is the same everywhere. Every resolution has the same number of
     channels and two convolutions on the way down and two on the way up, with ReLU; max-pooling halves the resolution,
     nearest neighbours double it, and what was seen on the way down is concatenated on the way up. No attention and no

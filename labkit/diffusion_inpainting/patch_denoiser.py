@@ -50,6 +50,10 @@ class _Level:
 class PatchDenoiser:
     """Estimate x_0 as what the patches of one picture make most likely. It needs no training and serves wherever a network does.
 
+    >>> image = torch.rand((3, 24, 24), generator=torch.Generator().manual_seed(0))
+    >>> labkit.diffusion_inpainting.PatchDenoiser(image, patch_size=5, levels=1)
+    PatchDenoiser(patch_size=5, core=1, patches per level: 400)
+
     Every pixel of x_t is the centre of a noisy patch, which is compared with all patches of the picture. What a patch has outside the
     picture is not compared. **Known pixels** enter the comparison as they are, without noise, and count as if their noise were
     `known_sigma` at most: with none at all (the strict reading of Bayes' rule, were patches of the picture all there is) the nearest

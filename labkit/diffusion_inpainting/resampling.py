@@ -24,6 +24,9 @@ __all__ = ["inpaint_by_resampling", "resampling_schedule"]
 def resampling_schedule(steps: int, *, resamplings: int = 10, jump_length: int = 10) -> list[int]:
     """The levels a RePaint chain visits, from `steps` (noise) down to 0 (picture); some steps lead up.
 
+    >>> labkit.diffusion_inpainting.resampling.resampling_schedule(6, jump_length=2, resamplings=2)
+    [6, 5, 4, 3, 5, 4, 3, 2, 1, 3, 2, 1, 0]
+
     Going down, the first time the chain stands at the levels 1, 1 + j, 1 + 2j, … (j = `jump_length`, levels from which a jump ends
     at or below `steps`), it jumps up by j and comes down again, so that each stretch of j steps is walked `resamplings` times. A jump
     is one entry here, since q(x_{t+j} | x_t) is drawn in one go. A stretch contains no shorter jumps: those of the lower levels come

@@ -94,6 +94,14 @@ def inpaint(image: Tensor, mask: Tensor, *, model: Denoiser | Sequence[Denoiser]
             callback: Callable[[Moment], object] | None = None) -> Tensor:
     """Fill the missing pixels by sampling: several plausible fills, each different.
 
+    >>> image = torch.tensor([0.0, 0.5, 1.0]).repeat(8).expand(1, 24, 24)
+    >>> hole = torch.zeros(1, 24, 24, dtype=torch.bool)
+    >>> hole[:, 9:14, 9:14] = True
+    >>> model = labkit.diffusion_inpainting.PatchDenoiser(image, hole, patch_size=5)
+    >>> fill = labkit.diffusion_inpainting.inpaint(image, hole, model=model, samples=2, sampler="ddim", sampling_steps=4)
+    >>> fill.shape, torch.equal(fill[0][~hole], image[~hole])
+    (torch.Size([2, 1, 24, 24]), True)
+
     Parameters
     ----------
     image : (C, H, W) in [0, 1]; values under the mask have no influence.
@@ -200,6 +208,9 @@ def reprojected(estimate: Tensor, known: Tensor, mask: Tensor) -> Tensor:
 
 def variance_map(samples: Tensor) -> Tensor:
     """How much fills differ from pixel to pixel: (N, C, H, W) to (1, H, W), the variance over samples, averaged over channels.
+
+    >>> labkit.diffusion_inpainting.variance_map(torch.tensor([0.0, 1.0]).reshape(2, 1, 1, 1))
+    tensor([[[0.5000]]])
 
     Zero at known pixels. Divided by N − 1, so that it does not depend on N; N is at least 2.
     """

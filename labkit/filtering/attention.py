@@ -19,6 +19,10 @@ SIMILARITIES_AT_ONCE = 2 ** 24  # 64 MB in single precision
 def nonlocal_attention(query: Tensor, key: Tensor, value: Tensor, *, h: float) -> Tensor:
     """Attention with an ℓ2 similarity: what non-local means does with patches.
 
+    >>> points = torch.tensor([[0.0], [0.1], [5.0]])
+    >>> labkit.filtering.nonlocal_attention(points, points, points, h=1.0).mul(100).round().flatten().tolist()
+    [5.0, 5.0, 500.0]
+
     out_i = Σ_j softmax_j(−‖q_i − k_j‖² / h²) v_j. Here ‖·‖² is a sum over the D entries: the `h` of
     `nonlocal_means`, whose distance is a mean over the D = C n² values of a patch, is this one divided by √D.
 
@@ -55,6 +59,10 @@ def nonlocal_attention(query: Tensor, key: Tensor, value: Tensor, *, h: float) -
 
 def dot_product_attention(query: Tensor, key: Tensor, value: Tensor, *, temperature: float | None = None) -> Tensor:
     """out_i = Σ_j softmax_j(⟨q_i, k_j⟩ / T) v_j, the attention of transformers.
+
+    >>> query, key = torch.tensor([[9.0, 0.0]]), torch.eye(2)
+    >>> labkit.filtering.dot_product_attention(query, key, torch.tensor([[1.0], [7.0]]), temperature=0.1)
+    tensor([[1.]])
 
     Parameters
     ----------

@@ -18,6 +18,9 @@ __all__ = ["PatchAutoencoder"]
 class PatchAutoencoder(nn.Module):
     """Squeeze patches through a few numbers and rebuild them: p̂ = p̄ + W₂ ρ(W₁ (p − p̄)).
 
+    >>> labkit.filtering.PatchAutoencoder(patch_size=5, rank=3)(torch.zeros(10, 25)).shape
+    torch.Size([10, 25])
+
     With ρ the identity, the best W₂ W₁ is the projection on the first principal components of the patches (Baldi,
     Hornik 1989). With `activation="relu"` (and biases) the code is never negative.
 

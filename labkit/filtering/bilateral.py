@@ -21,6 +21,10 @@ def bilateral_filter(image: Tensor, *, sigma_space: float, sigma_color: float, r
                      method: str = "kernel") -> Tensor:
     """Edge-preserving smoothing: a mean of the neighbours that are both near and of like colour.
 
+    >>> edge = torch.tensor([0.0, 0.1, 0.0, 1.0, 0.9, 1.0]).expand(1, 6, 6)
+    >>> labkit.filtering.bilateral_filter(edge, sigma_space=2.0, sigma_color=0.1)[0, 0].mul(100).round().int().tolist()
+    [2, 5, 2, 98, 95, 98]
+
         û(x) = 1 / C(x) Σ_y u(y) exp(-|x - y|² / (2 σ²)) exp(-|u(x) - u(y)|² / (2 h²))
 
     with C(x) the sum of the weights, over the pixels y of a square window that lie inside the picture.
@@ -57,6 +61,10 @@ def bilateral_filter(image: Tensor, *, sigma_space: float, sigma_color: float, r
 def cross_bilateral_filter(image: Tensor, *, guide: Tensor, sigma_space: float, sigma_color: float,
                            radius: int | None = None, method: str = "kernel") -> Tensor:
     """The bilateral filter with its colour weights from another picture, v, of the same scene.
+
+    >>> noisy, guide = torch.tensor([[0.0, 0.4, 0.6, 1.0], [0.0, 0.0, 1.0, 1.0]]).reshape(2, 1, 1, 4).expand(2, 1, 4, 4)
+    >>> labkit.filtering.cross_bilateral_filter(noisy, guide=guide, sigma_space=9.0, sigma_color=0.1)[0, 0].mul(100).round().int().tolist()
+    [20, 20, 80, 80]
 
         û(x) = 1 / C(x) Σ_y u(y) exp(-|x - y|² / (2 σ²)) exp(-|v(x) - v(y)|² / (2 h²))
 
@@ -98,6 +106,10 @@ def cross_bilateral_filter(image: Tensor, *, guide: Tensor, sigma_space: float, 
 def rolling_guidance_filter(image: Tensor, *, sigma_space: float, sigma_color: float, iterations: int = 4,
                             radius: int | None = None, method: str = "kernel") -> Tensor:
     """Takes away texture and brings edges back: the original, filtered again and again, guided by the last result.
+
+    >>> stripes = torch.tensor([0.0, 0.2, 0, 0.2, 0, 1, 0.8, 1, 0.8, 1]).expand(1, 10, 10)
+    >>> labkit.filtering.rolling_guidance_filter(stripes, sigma_space=1.0, sigma_color=0.1)[0, 5].mul(100).round().int().tolist()
+    [7, 10, 10, 10, 6, 94, 90, 90, 90, 93]
 
         u_{k+1}(x) = 1 / C(x) Σ_y u(y) exp(-|x - y|² / (2 σ²)) exp(-|u_k(x) - u_k(y)|² / (2 h²))
 

@@ -21,6 +21,10 @@ def guided_filter(image: Tensor, *, guide: Tensor | None = None, radius: int, ep
                   method: str = "kernel") -> Tensor:
     """Edge-preserving smoothing by local linear regression on a guide.
 
+    >>> edge = torch.tensor([0.0, 0.1, 0.0, 1.0, 0.9, 1.0]).expand(1, 6, 6)
+    >>> labkit.filtering.guided_filter(edge, radius=1, eps=0.01)[0, 0].mul(100).round().int().tolist()
+    [3, 7, 2, 98, 93, 97]
+
     In every window the output is `a · guide + b`, with the least-squares `a`, `b` of that window (ridge term `eps`),
     averaged over the windows that contain a pixel. Windows contain only pixels of the picture. Cost does not depend on
     `radius`.

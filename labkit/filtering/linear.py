@@ -24,6 +24,9 @@ __all__ = ["box_filter", "box_mean", "close", "difference_of_gaussians", "dilate
 def gaussian_kernel(sigma: float, radius: int) -> Tensor:
     """The 2 radius + 1 weights of a one-dimensional Gaussian, float64, divided by their sum.
 
+    >>> [round(weight, 3) for weight in labkit.filtering.gaussian_kernel(1.0, 2).tolist()]
+    [0.054, 0.244, 0.403, 0.244, 0.054]
+
     Parameters
     ----------
     sigma : standard deviation in pixels, at least 0; with 0 the centre has all the weight.
@@ -45,6 +48,13 @@ def gaussian_kernel(sigma: float, radius: int) -> Tensor:
 def gaussian_filter(image: Tensor, *, sigma: float, radius: int | None = None, border: str = "reflect",
                     method: str = "separable") -> Tensor:
     """Mean of the neighbours, weighted by exp(-|x - y|² / (2 sigma²)).
+
+    >>> point = torch.zeros(1, 3, 3)
+    >>> point[0, 1, 1] = 1
+    >>> labkit.filtering.gaussian_filter(point, sigma=0.5, radius=1).mul(100).round()
+    tensor([[[ 5., 17.,  5.],
+             [17., 62., 17.],
+             [ 5., 17.,  5.]]])
 
     Parameters
     ----------
@@ -99,6 +109,10 @@ def gaussian_filter(image: Tensor, *, sigma: float, radius: int | None = None, b
 def difference_of_gaussians(image: Tensor, *, sigma: float, ratio: float = 1.6, radius: int | None = None,
                             border: str = "reflect", method: str = "separable") -> Tensor:
     """`image` smoothed by `sigma` minus `image` smoothed by `ratio * sigma`: a band of scales, with either sign.
+
+    >>> edge = torch.tensor([0.0, 0, 0, 1, 1, 1]).expand(1, 6, 6)
+    >>> labkit.filtering.difference_of_gaussians(edge, sigma=0.5)[0, 0].mul(100).round().int().tolist()
+    [0, -2, -14, 14, 2, 0]
 
     Its zero crossings outline edges, as a model of what the retina sends on.
 
@@ -177,6 +191,13 @@ def _wrapped(weights: Tensor, size: int) -> Tensor:
 def box_filter(image: Tensor, *, radius: int, border: str = "reflect", method: str = "kernel") -> Tensor:
     """Mean over a square window of side 2 radius + 1, at a cost that does not depend on the radius.
 
+    >>> point = torch.zeros(1, 3, 4)
+    >>> point[0, 0, 0] = 9
+    >>> labkit.filtering.box_filter(point, radius=1, border="zero")
+    tensor([[[1., 1., 0., 0.],
+             [1., 1., 0., 0.],
+             [0., 0., 0., 0.]]])
+
     Parameters
     ----------
     image : (C, H, W) or (N, C, H, W) float tensor in [0, 1].
@@ -236,6 +257,11 @@ def box_mean(image: Tensor, radius: int, border: str) -> Tensor:
 def median_filter(image: Tensor, *, radius: int) -> Tensor:
     """Median over a square window of side 2 radius + 1, channel by channel, the picture mirrored at its edge pixels.
 
+    >>> labkit.filtering.median_filter(torch.tensor([[[1.0, 1, 9], [1, 1, 1], [1, 1, 1]]]), radius=1)
+    tensor([[[1., 1., 1.],
+             [1., 1., 1.],
+             [1., 1., 1.]]])
+
     Parameters
     ----------
     image : (C, H, W) or (N, C, H, W) float tensor in [0, 1].
@@ -259,6 +285,9 @@ def median_filter(image: Tensor, *, radius: int) -> Tensor:
 def erode(image: Tensor, *, radius: int) -> Tensor:
     """Minimum over a square window of side 2 radius + 1, channel by channel; only pixels of the picture count.
 
+    >>> labkit.filtering.erode(torch.tensor([[[0.0, 1, 1, 1, 0]]]), radius=1)
+    tensor([[[0., 0., 1., 0., 0.]]])
+
     Parameters, result and errors are those of `median_filter`.
 
     References
@@ -270,6 +299,9 @@ def erode(image: Tensor, *, radius: int) -> Tensor:
 
 def dilate(image: Tensor, *, radius: int) -> Tensor:
     """Maximum over a square window of side 2 radius + 1, channel by channel; only pixels of the picture count.
+
+    >>> labkit.filtering.dilate(torch.tensor([[[0.0, 0, 1, 0, 0]]]), radius=1)
+    tensor([[[0., 1., 1., 1., 0.]]])
 
     Parameters, result and errors are those of `median_filter`.
 
@@ -283,6 +315,9 @@ def dilate(image: Tensor, *, radius: int) -> Tensor:
 def open(image: Tensor, *, radius: int) -> Tensor:
     """Erosion, then dilation: takes away what is bright and narrower than the window, and adds nothing.
 
+    >>> labkit.filtering.open(torch.tensor([[[0.0, 1, 0, 1, 1, 1, 0]]]), radius=1)
+    tensor([[[0., 0., 0., 1., 1., 1., 0.]]])
+
     Parameters, result and errors are those of `median_filter`.
     """
     return dilate(erode(image, radius=radius), radius=radius)
@@ -290,6 +325,9 @@ def open(image: Tensor, *, radius: int) -> Tensor:
 
 def close(image: Tensor, *, radius: int) -> Tensor:
     """Dilation, then erosion: fills what is dark and narrower than the window, and takes nothing away.
+
+    >>> labkit.filtering.close(torch.tensor([[[1.0, 0, 1, 0, 0, 0, 1]]]), radius=1)
+    tensor([[[1., 1., 1., 0., 0., 0., 1.]]])
 
     Parameters, result and errors are those of `median_filter`.
     """

@@ -19,6 +19,10 @@ def nonlocal_means(image: Tensor, *, patch_size: int = 5, window_size: int = 21,
                    method: str = "kernel") -> Tensor:
     """Denoise by averaging pixels with similar patches.
 
+    >>> stripes = torch.tensor([0.0, 1.0, 0.1, 0.9]).repeat(2).expand(1, 8, 8)
+    >>> labkit.filtering.nonlocal_means(stripes, patch_size=3, window_size=7, h=0.2)[0, 0].mul(100).round().int().tolist()
+    [5, 96, 4, 96, 6, 94, 6, 95]
+
     û(x) = Σ_y w(x, y) u(y) / Σ_y w(x, y) over the pixels y of the search window that lie inside the picture, with
     w(x, y) = exp(−max(d² − 2σ², 0) / h²) and d² the mean over the patch *and the channels* of the squared difference
     between the patches around x and y. Two noisy copies of one patch are 2σ² apart: that much counts for nothing.

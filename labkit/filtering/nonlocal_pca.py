@@ -19,6 +19,12 @@ VALUES_AT_ONCE = 2 ** 23    # values of patches worked on together: 32 MB in sin
 def project_patches(patches: Tensor, *, threshold: float) -> Tensor:
     """Keep what is large in the basis of the patches' own principal components.
 
+    >>> line = torch.tensor([[0.0, 0.0], [1.0, 1.0], [2.0, 2.1]])
+    >>> labkit.filtering.project_patches(line, threshold=0.2).mul(100).round()
+    tensor([[  1.,  -1.],
+            [100., 103.],
+            [201., 209.]])
+
     p̂ = p̄ + Σ_d ρ(⟨p − p̄, v_d⟩) v_d with p̄ the mean patch, v_d the eigenvectors of the patches' covariance and the
     hard threshold ρ(x) = x if |x| > τ, else 0.
 
@@ -59,6 +65,9 @@ def project_patches(patches: Tensor, *, threshold: float) -> Tensor:
 def pca_filter(image: Tensor, *, patch_size: int = 7, threshold: float) -> Tensor:
     """Denoise all patches of a picture in one common basis, then average them where they overlap.
 
+    >>> labkit.filtering.pca_filter(torch.ones(1, 6, 8), patch_size=3, threshold=0.1).shape
+    torch.Size([1, 6, 8])
+
     Parameters
     ----------
     image : (C, H, W) or (N, C, H, W) float tensor in [0, 1]; a batch is a picture after the other.
@@ -89,6 +98,10 @@ def pca_filter(image: Tensor, *, patch_size: int = 7, threshold: float) -> Tenso
 def nonlocal_pca(image: Tensor, *, sigma: float, patch_size: int = 7, window_size: int = 32,
                  threshold: float | None = None, stride: int | None = None) -> Tensor:
     """Denoise the patches of every search window in the basis of that window, then average all of them.
+
+    >>> image = torch.full((1, 8, 8), 0.5)
+    >>> labkit.filtering.nonlocal_pca(image, sigma=0.1, patch_size=3, window_size=6).shape
+    torch.Size([1, 8, 8])
 
     In each window of the sliding grid: its patches are centred, rotated into their principal components, hard
     thresholded and rotated back (`project_patches`). A pixel becomes the mean of what all patches of all windows say

@@ -23,6 +23,10 @@ def weights_at(image: Tensor, *, row: int, column: int, filter: str = "gaussian"
                **parameters: float | int | str | Tensor | None) -> Tensor:
     """The weights with which a filter averages the pixels of an image at one place.
 
+    >>> weights = labkit.filtering.weights_at(torch.zeros(1, 5, 5), row=2, column=2, filter="box", radius=1)
+    >>> weights.shape, round(float(weights.sum()), 3), int((weights > 0).sum())
+    (torch.Size([5, 5]), 1.0, 9)
+
     û(row, column) = Σ_y w(y) u(y) for every channel, where the weights may themselves depend on the image.
 
     Parameters

@@ -53,6 +53,9 @@ def random_nnf(image: Tensor, exemplar: Tensor, *, patch_size: int, exemplar_mas
                seed: int = 0) -> Tensor:
     """A match for every patch of the image, drawn alike from all patches of the exemplar.
 
+    >>> labkit.patchmatch.random_nnf(torch.zeros(3, 8, 9), torch.zeros(3, 10, 7), patch_size=3).shape
+    torch.Size([2, 6, 7])
+
     Parameters
     ----------
     image, exemplar : (C, H, W), (C, h, w); only their sizes matter.
@@ -76,6 +79,9 @@ def random_nnf(image: Tensor, exemplar: Tensor, *, patch_size: int, exemplar_mas
 
 def shift_map(nnf: Tensor) -> Tensor:
     """How far each match lies from its patch: ψ(x) − x, in pixels, as float32 of the field's shape.
+
+    >>> labkit.patchmatch.shift_map(torch.tensor([[[2, 2]], [[0, 1]]], dtype=torch.int32)).tolist()
+    [[[2.0, 2.0]], [[0.0, 0.0]]]
 
     Neighbouring patches mostly have neighbouring matches, so this map is nearly constant by pieces.
     """

@@ -46,6 +46,13 @@ def inpaint(image: Tensor, mask: Tensor, *, patch_size: int = 7, levels: int | N
             metric: str = "l2", seed: int = 0) -> Tensor:
     """Fill the missing pixels of an image with patches of the rest.
 
+    >>> stripes = torch.tensor([0.0, 0.5, 1.0]).repeat(8).expand(1, 24, 24)
+    >>> hole = torch.zeros(1, 24, 24, dtype=torch.bool)
+    >>> hole[:, 9:14, 9:14] = True
+    >>> filled = labkit.patchmatch.inpaint(torch.where(hole, 0, stripes), hole, patch_size=5)
+    >>> torch.allclose(filled, stripes, atol=1e-3)
+    True
+
     Parameters
     ----------
     image : (C, H, W) in [0, 1]; values under the mask have no influence.
@@ -73,6 +80,13 @@ def inpaint(image: Tensor, mask: Tensor, *, patch_size: int = 7, levels: int | N
 def inpaint_video(video: Tensor, mask: Tensor, *, patch_size: int = 5, patch_depth: int = 3, levels: int | None = None,
                   iterations: int = 10, metric: str = "l2", seed: int = 0) -> Tensor:
     """Fill the missing pixels of a video with blocks of the rest, so that motion goes on as well.
+
+    >>> stripes = torch.tensor([0.0, 0.5, 1.0]).repeat(8).expand(3, 1, 24, 24)
+    >>> hole = torch.zeros(3, 1, 24, 24, dtype=torch.bool)
+    >>> hole[1, :, 9:14, 9:14] = True
+    >>> filled = labkit.patchmatch.inpaint_video(torch.where(hole, 0, stripes), hole)
+    >>> torch.allclose(filled, stripes, atol=1e-3)
+    True
 
     Parameters
     ----------

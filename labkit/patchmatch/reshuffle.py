@@ -20,6 +20,10 @@ def reshuffle(image: Tensor, *, size: tuple[int, int] | None = None, patch_size:
               iterations: int = 4, piece: float = 2.0, seed: int = 0) -> Tensor:
     """A new picture of a texture, of any size, made of its patches.
 
+    >>> texture = torch.rand((3, 24, 24), generator=torch.Generator().manual_seed(0))
+    >>> labkit.patchmatch.reshuffle(texture, size=(20, 32), patch_size=5).shape
+    torch.Size([3, 20, 32])
+
     At the coarsest scale, square pieces of the picture are laid out at random, like a shuffled jigsaw. Then, scale by
     scale, the patches vote for a picture, and PatchMatch finds the nearest patches of the texture to those of that
     picture: seams between pieces, which look like nothing in the texture, go; the pieces' insides stay.

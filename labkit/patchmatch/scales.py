@@ -19,6 +19,11 @@ def upsample_nnf(nnf: Tensor, *, patch_size: int, image_size: tuple[int, int], e
                  coarse_exemplar_size: tuple[int, int]) -> Tensor:
     """The field between two finer pictures that a field between coarser ones suggests.
 
+    >>> nnf = torch.zeros((2, 2, 2), dtype=torch.int32)
+    >>> sizes = dict(image_size=(8, 8), exemplar_size=(8, 8), coarse_exemplar_size=(4, 4))
+    >>> labkit.patchmatch.upsample_nnf(nnf, patch_size=3, **sizes).shape
+    torch.Size([2, 6, 6])
+
     A fine patch takes the match of the coarse patch whose centre is nearest, scaled, plus what its own centre is away
     from that one: ψ(2x + δ) = 2 ψ(x) + δ for a ratio of 2, and the same for any ratio.
 

@@ -27,6 +27,12 @@ def patchmatch(image: Tensor, exemplar: Tensor, *, patch_size: int = 7, iteratio
                start: Tensor | None = None, seed: int = 0, trace: bool = False, method: str = "kernel") -> Match:
     """For every patch of the image a near patch of the exemplar, by propagation and random search.
 
+    >>> exemplar = torch.rand((3, 20, 24), generator=torch.Generator().manual_seed(0))
+    >>> image = exemplar[:, 5:17, 3:19]
+    >>> match = labkit.patchmatch.patchmatch(image, exemplar, patch_size=5, iterations=8)
+    >>> match.nnf.shape, match.nnf[:, 0, 0].tolist(), float(match.distance.max())
+    (torch.Size([2, 8, 12]), [5, 3], 0.0)
+
     Matches of neighbouring patches are mostly neighbours. So each iteration tries, for every patch, the matches of its
     neighbours, shifted; then candidates drawn around its own match, in windows of half the radius each time.
 
@@ -104,6 +110,10 @@ def exact_nnf(image: Tensor, exemplar: Tensor, *, patch_size: int, k: int = 1, m
               image_mask: Tensor | None = None, exemplar_mask: Tensor | None = None) -> Match:
     """The k nearest patches by comparing all pairs, in blocks.
 
+    >>> exemplar = torch.rand((3, 20, 24), generator=torch.Generator().manual_seed(0))
+    >>> labkit.patchmatch.exact_nnf(exemplar[:, 5:17, 3:19], exemplar, patch_size=5).nnf[:, 0, 0]
+    tensor([5, 3], dtype=torch.int32)
+
     Parameters are those of `patchmatch`. Of equally near matches the first in reading order comes first.
 
     Returns
@@ -155,6 +165,11 @@ def exact_nnf(image: Tensor, exemplar: Tensor, *, patch_size: int, k: int = 1, m
 def nnf_distance(image: Tensor, exemplar: Tensor, nnf: Tensor, *, patch_size: int, metric: str = "l2",
                  image_mask: Tensor | None = None, method: str = "kernel") -> Tensor:
     """The distance between every patch and the match that a field gives it.
+
+    >>> nnf = torch.zeros((2, 2, 3), dtype=torch.int32)
+    >>> labkit.patchmatch.nnf_distance(torch.ones(1, 3, 4), torch.zeros(1, 2, 2), nnf, patch_size=2)
+    tensor([[4., 4., 4.],
+            [4., 4., 4.]])
 
     Parameters
     ----------

@@ -27,6 +27,11 @@ def stereo_disparity(left: Tensor, right: Tensor, *, patch_size: int = 5, larges
                      radius: int = 7, seed: int = 0) -> Tensor:
     """How far to the left every pixel of the left view lies in the right view.
 
+    >>> right = torch.rand((1, 24, 40), generator=torch.Generator().manual_seed(0))
+    >>> disparity = labkit.patchmatch.stereo_disparity(right.roll(3, -1), right, largest=8)
+    >>> float(disparity[0, :, 8:-8].median().round())
+    3.0
+
     The views are rectified: a point lies in the same row of both, d columns further left in the right one, and d is
     inversely proportional to its depth. So PatchMatch has a single number to find for a patch: it tries those of
     neighbours, and random ones around its own. Then each view is matched to the other; where the two disagree, the
@@ -81,6 +86,9 @@ def stereo_disparity(left: Tensor, right: Tensor, *, patch_size: int = 5, larges
 
 def disparity_score(disparity: Tensor, truth: Tensor) -> dict[str, float]:
     """How far disparities are from the truth, where it is known.
+
+    >>> labkit.patchmatch.disparity_score(torch.tensor([[[1.0, 2.0, 6.0]]]), torch.tensor([[[1.0, 4.0, torch.inf]]]))
+    {'mean_error': 1.0, 'above_1': 0.5, 'above_2': 0.0, 'above_4': 0.0}
 
     Parameters
     ----------

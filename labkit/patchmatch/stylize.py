@@ -25,6 +25,10 @@ def stylize(content: Tensor, style: Tensor, *, patch_size: int = 5, levels: int 
             recolor: bool = True, seed: int = 0) -> Tensor:
     """A picture of the content that is made of patches of the style.
 
+    >>> content, style = torch.rand((2, 3, 24, 24), generator=torch.Generator().manual_seed(0))
+    >>> labkit.patchmatch.stylize(content, style, iterations=1).shape
+    torch.Size([3, 24, 24])
+
     Scale by scale, coarse to fine: the present picture is blended with the content; for each patch of the blend the
     k nearest patches of the style are found; of these it takes the nearest, but for a price on the ones that many
     others take; and the patches that were taken vote for the next picture.

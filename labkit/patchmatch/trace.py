@@ -29,6 +29,11 @@ class Candidate:
 def candidates(image: Tensor, exemplar: Tensor, match: Match, *, row: int, column: int, iteration: int) -> list[Candidate]:
     """What the sequential search tried for one patch in one iteration, in that order.
 
+    >>> image = torch.rand((3, 8, 9), generator=torch.Generator().manual_seed(0))
+    >>> match = labkit.patchmatch.patchmatch(image, image, patch_size=3, iterations=1, trace=True)
+    >>> [tried.kind for tried in labkit.patchmatch.candidates(image, image, match, row=2, column=2, iteration=1)][:3]
+    ['current', 'propagation', 'propagation']
+
     Parameters
     ----------
     image, exemplar : (C, H, W), (C, h, w), the pictures that were matched.

@@ -20,6 +20,11 @@ def reconstruct(nnf: Tensor, exemplar: Tensor, *, patch_size: int, weights: Tens
                 transform: Tensor | None = None, method: str = "kernel") -> Tensor:
     """A picture made of the exemplar's patches by voting: each pixel is the mean of what the matches say about it.
 
+    >>> exemplar = torch.arange(4.0).expand(1, 3, 4)
+    >>> nnf = torch.zeros((2, 2, 3), dtype=torch.int32)       # every patch takes the first one
+    >>> labkit.patchmatch.reconstruct(nnf, exemplar, patch_size=2)[0, 0]
+    tensor([0.0000, 0.5000, 0.5000, 1.0000])
+
     û(x) = Σ w(p) ũ(ψ(p) + x − p) / Σ w(p), the sums over the patches p that hold x (and their k matches).
 
     Parameters

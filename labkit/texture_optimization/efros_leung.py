@@ -36,6 +36,10 @@ def efros_leung(exemplar: Tensor, *, size: tuple[int, int] | None = None, patch_
                 method: str = "kernel") -> Tensor:
     """Grow a texture around a seed of 3 × 3 pixels of the exemplar, layer after layer, like the skins of an onion.
 
+    >>> stripes = torch.tensor([0.0, 0.5, 1.0]).repeat(4).expand(1, 12, 12)
+    >>> labkit.texture_optimization.efros_leung(stripes, size=(3, 9), patch_size=5)[0, 0]
+    tensor([0.0000, 0.5000, 1.0000, 0.0000, 0.5000, 1.0000, 0.0000, 0.5000, 1.0000])
+
     A pixel with known neighbours is compared, by the known pixels of its window, with every window of the exemplar: d
     is the mean squared difference, weighted by a Gaussian around the centre. One window is drawn among those whose d is
     at most (1 + `tolerance`) times the least, and the pixel becomes its centre. In a layer, pixels whose windows know
@@ -93,6 +97,12 @@ def efros_leung(exemplar: Tensor, *, size: tuple[int, int] | None = None, patch_
 def fill_hole(image: Tensor, mask: Tensor, *, patch_size: int = 11, tolerance: float = 0.1, max_error: float = 0.3,
               seed: int = 0, callback: Callback | None = None, method: str = "kernel") -> Tensor:
     """Fill the missing pixels of an image one by one, from the known ones outwards or inwards, as `efros_leung` does.
+
+    >>> stripes = torch.tensor([0.0, 0.5, 1.0]).repeat(4).expand(1, 12, 12)
+    >>> hole = torch.zeros(1, 12, 12, dtype=torch.bool)
+    >>> hole[:, 5:7, 5:7] = True
+    >>> torch.equal(labkit.texture_optimization.fill_hole(stripes, hole, patch_size=5), stripes)
+    True
 
     The exemplar is the image itself: its windows without a missing pixel. A hole is filled from its border; known
     pixels in the middle of a missing frame are continued to all sides (extrapolation).

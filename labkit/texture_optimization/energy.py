@@ -42,6 +42,11 @@ def optimize_texture(exemplar: Tensor, *, size: tuple[int, int] | None = None, p
                      trace: bool = False) -> Synthesis:
     """A texture of any size like the example, by alternate minimisation from coarse to fine and large patches to small.
 
+    >>> texture = torch.rand((3, 24, 24), generator=torch.Generator().manual_seed(0))
+    >>> grown = labkit.texture_optimization.optimize_texture(texture, size=(20, 30), patch_sizes=(8,), levels=1, iterations=3)
+    >>> grown.image.shape, grown.energy[0] == sorted(grown.energy[0], reverse=True)
+    (torch.Size([3, 20, 30]), True)
+
     Parameters
     ----------
     exemplar : (C, h, w) in [0, 1].

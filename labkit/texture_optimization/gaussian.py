@@ -23,6 +23,11 @@ def random_phase_texture(exemplar: Tensor, *, size: tuple[int, int] | None = Non
                          seed: int = 0) -> Tensor:
     """Keep the exemplar's mean and power spectrum, and draw the phases of its Fourier transform anew.
 
+    >>> exemplar = torch.rand((3, 16, 16), generator=torch.Generator().manual_seed(0))
+    >>> texture = labkit.texture_optimization.random_phase_texture(exemplar)
+    >>> texture.shape, torch.allclose(texture.mean((1, 2)), exemplar.mean((1, 2)))
+    (torch.Size([3, 16, 16]), True)
+
     û_c(ξ) = ĥ_c(ξ) exp(i θ(ξ)), with θ(ξ) uniform on [−π, π], θ(−ξ) = −θ(ξ) so that u is real, and θ(0) = 0 so that
     the mean stays. All channels c get the same θ: the differences between their phases, and so the colours, stay.
 
@@ -64,6 +69,10 @@ def random_phase_texture(exemplar: Tensor, *, size: tuple[int, int] | None = Non
 def spot_noise(exemplar: Tensor, *, size: tuple[int, int] | None = None, spots: int | None = None,
                periodic: bool = True, seed: int = 0) -> Tensor:
     """Add up many copies of the exemplar, each moved to a place of its own: spot noise.
+
+    >>> exemplar = torch.rand((3, 16, 16), generator=torch.Generator().manual_seed(0))
+    >>> labkit.texture_optimization.spot_noise(exemplar, size=(20, 30), spots=50).shape
+    torch.Size([3, 20, 30])
 
     With h − m the exemplar less its mean and N the number of pixels, u(x) = m + Σ_{i ≤ n} (h − m)(x − X_i) / √n, with
     X_i drawn uniformly and sides that wrap around. When n grows, this tends to the stationary Gaussian texture with the
@@ -108,6 +117,10 @@ def spot_noise(exemplar: Tensor, *, size: tuple[int, int] | None = None, spots: 
 def random_phase(height: int, width: int, *, seed: int = 0) -> Tensor:
     """Random phases θ(ξ) of a real picture: float64 (height, width) in the order of `torch.fft.fft2`.
 
+    >>> phase = labkit.texture_optimization.random_phase(5, 7)
+    >>> phase.shape, torch.allclose(phase[1:, 1:], -phase[1:, 1:].flip(0, 1))
+    (torch.Size([5, 7]), True)
+
     θ(−ξ) = −θ(ξ), uniform on [−π, π]; where ξ and −ξ are the same frequency θ is 0 or π, and θ(0) = 0. They are those
     of white Gaussian noise, which has just these properties.
     """
@@ -121,6 +134,11 @@ def random_phase(height: int, width: int, *, seed: int = 0) -> Tensor:
 
 def periodic_component(image: Tensor) -> Tensor:
     """The image without the jumps between its opposite borders: p in u = p + s, where s is smooth.
+
+    >>> ramp = torch.arange(8.0).expand(1, 8, 8) / 8
+    >>> smooth = labkit.texture_optimization.periodic_component(ramp)
+    >>> float((smooth[..., 0] - smooth[..., -1]).abs().max()) < float((ramp[..., 0] - ramp[..., -1]).abs().max())
+    True
 
     Continued periodically, u jumps at its borders, which puts a cross into its spectrum. With v the picture of these
     jumps, zero inside, s solves Δs = v for the periodic Laplacian, with mean 0. In Fourier, with H rows and W columns,

@@ -32,6 +32,10 @@ def image_quilting(exemplar: Tensor, *, size: tuple[int, int] | None = None, pat
                    overlap: int | None = None, tolerance: float = 0.1, seed: int = 0) -> Tensor:
     """Make a texture of any size from square blocks of an exemplar.
 
+    >>> texture = torch.rand((3, 24, 24), generator=torch.Generator().manual_seed(0))
+    >>> labkit.texture_optimization.image_quilting(texture, size=(30, 40), patch_size=12).shape
+    torch.Size([3, 30, 40])
+
     In raster order, each block is drawn among those of the exemplar whose mean squared difference from what they will
     overlap, to the left and above, is at most (1 + `tolerance`) times the least there is.
 
@@ -72,6 +76,10 @@ def image_quilting(exemplar: Tensor, *, size: tuple[int, int] | None = None, pat
 def transfer_texture(texture: Tensor, target: Tensor, *, patch_size: int = 18, overlap: int | None = None,
                      weight: float = 0.1, iterations: int = 3, tolerance: float = 0.1, seed: int = 0) -> Tensor:
     """Paint one picture with the texture of another: quilting whose blocks should also be as bright as their place.
+
+    >>> texture, target = torch.rand((2, 3, 24, 24), generator=torch.Generator().manual_seed(0))
+    >>> labkit.texture_optimization.transfer_texture(texture, target, patch_size=12, iterations=1).shape
+    torch.Size([3, 24, 24])
 
     The error of a block is (1 − w) e + w g: e is its mean squared difference from what is there, in the overlap or,
     from the second iteration on, everywhere in the block; g is that of its brightness from the target's. From the first
@@ -129,6 +137,10 @@ def transfer_texture(texture: Tensor, target: Tensor, *, patch_size: int = 18, o
 
 def minimum_error_boundary_cut(error: Tensor) -> Tensor:
     """The way from the first row to the last, by neighbouring columns, along which an error adds up to the least.
+
+    >>> error = torch.tensor([[1.0, 0, 5], [0, 9, 9], [9, 0, 9]])
+    >>> labkit.texture_optimization.minimum_error_boundary_cut(error)
+    tensor([1, 0, 1])
 
     E(i, j) = e(i, j) + min(E(i − 1, j − 1), E(i − 1, j), E(i − 1, j + 1)) is the least error of a way that ends in
     row i and column j; from the least entry of the last row one follows back where each came from. Of equal ones, the

@@ -36,6 +36,11 @@ def psin(image: Tensor, *, size: tuple[int, int] | None = None, levels: int = 4,
          start: Tensor | None = None, seed: int = 0, trace: bool = False) -> Synthesis:
     """A new picture whose every patch resembles one of the given picture.
 
+    >>> picture = torch.rand((3, 24, 24), generator=torch.Generator().manual_seed(0))
+    >>> new = labkit.texture_optimization.psin(picture, size=(24, 36), levels=2, patch_size=5, iterations=2)
+    >>> new.image.shape, new.nnf.shape, [len(level) for level in new.energy]
+    (torch.Size([3, 24, 36]), torch.Size([2, 20, 32]), [2, 2])
+
     From coarse to fine, ψ ← nearest patches (eq. III.3) and u ← their weighted mean (eq. III.4) in turn; between scales
     the matches are carried over rather than the pixels (eq. III.6), which keeps the details.
 
@@ -81,6 +86,10 @@ def psin_ot(image: Tensor, *, size: tuple[int, int] | None = None, levels: int =
             iterations: int = 10, seed: int = 0, trace: bool = False) -> Synthesis:
     """A new picture whose patches resemble those of the given picture *and* are as frequent: PSin after optimal transport.
 
+    >>> picture = torch.rand((3, 24, 24), generator=torch.Generator().manual_seed(0))
+    >>> labkit.texture_optimization.psin_ot(picture, levels=2, patch_size=5, iterations=1).image.shape
+    torch.Size([3, 24, 24])
+
     At the two coarsest scales the transport cost between the patches of both pictures (eq. III.5, with means on both
     sides) is lowered in u and raised in its dual variable β in turn; the matches ψ(p) = argmin ‖p − q‖² − β_q (eq.
     III.7) are then handed on to PSin.
@@ -118,6 +127,10 @@ def gpnn(image: Tensor, *, size: tuple[int, int] | None = None, alpha: float = 0
          patch_size: int = 7, iterations: int = 10, noise_deviation: float = 0.75, seed: int = 0,
          trace: bool = False) -> Synthesis:
     """A new picture in which every patch comes from the given one and, for small `alpha`, every patch of that appears.
+
+    >>> picture = torch.rand((3, 24, 24), generator=torch.Generator().manual_seed(0))
+    >>> labkit.texture_optimization.gpnn(picture, size=(24, 36), iterations=1).image.shape
+    torch.Size([3, 24, 36])
 
     From coarse to fine by a ratio of 4/3. A patch p takes the q that minimises ‖p − q‖² / (α + min over p′ of ‖p′ − q‖²):
     a patch of the exemplar that no patch of the result resembles yet is cheap.

@@ -19,6 +19,10 @@ def transfer_style_by_patches(content: Tensor, style: Tensor, *, patch_sizes: Se
                               iterations: int = 5, seed: int = 0, trace: bool = False) -> Synthesis:
     """Lower Σ ‖p_u(x) − p_s(f(x))‖^r + w ‖u − c‖² in the picture u and the matches f, s the style and c the content.
 
+    >>> content, style = torch.rand((2, 3, 24, 24), generator=torch.Generator().manual_seed(0))
+    >>> labkit.texture_optimization.transfer_style_by_patches(content, style, patch_sizes=(9,), levels=1, iterations=1).image.shape
+    torch.Size([3, 24, 24])
+
     Parameters
     ----------
     content, style : (C, H, W), (C, h, w) in [0, 1].

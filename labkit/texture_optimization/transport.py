@@ -31,6 +31,10 @@ def transport_texture(exemplar: Tensor, *, size: tuple[int, int] | None = None, 
                       trace: bool = False) -> Synthesis:
     """A texture whose patches are distributed like the example's, by one transport map for each scale.
 
+    >>> texture = torch.rand((3, 24, 24), generator=torch.Generator().manual_seed(0))
+    >>> labkit.texture_optimization.transport_texture(texture, size=(30, 20), levels=2, steps=20).image.shape
+    torch.Size([3, 30, 20])
+
     The coarsest picture is a Gaussian texture. At each scale β is found on a sample of patches; then all patches are
     moved, and overlapping ones averaged. The next scale begins with the same places of the finer example.
 
