@@ -13,7 +13,7 @@ import numpy as np
 import torch
 
 from labkit.checks.engine import Mistake, Task, exercise
-from labkit.checks.patchmatch.pieces import DISTANCES, MEAN, ROOT, Position, field_distances, match_at, plus
+from labkit.checks.patchmatch.pieces import DISTANCES, MEAN, ROOT, Position, field_distances, plus
 from labkit.checks.pieces import ABSOLUTE, EXCHANGED, FIRST_CHANNEL, random_field
 
 __all__ = ["cuda_distance"]
@@ -52,7 +52,8 @@ def _thread(image: np.ndarray, exemplar: np.ndarray, nnf: np.ndarray, patch_size
         if guard:
             return
         raise IndexError(f"index ({row}, {column}) is out of bounds for an array of size {out.shape}")
-    match = match_at(nnf[::-1] if columns_first else nnf, (row, column))
+    match = int(nnf[0, row, column]), int(nnf[1, row, column])
+    match = match[::-1] if columns_first else match
     match = plus(match, (row, column)) if shifts else match
     here, there = ((row, column), match) if not exchanged else (match, (row, column))
     side = patch_size + larger

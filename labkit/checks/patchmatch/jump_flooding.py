@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import functools
-import itertools
 from collections.abc import Callable, Sequence
 
 import numpy as np
@@ -12,7 +11,7 @@ from torch import Tensor
 
 from labkit.checks.engine import Mistake, Task, exercise
 from labkit.checks.patchmatch.pieces import (INT64, SEARCH, Position, Sizes, clamp, field_distances, field_size, is_inside, match_at, mean_of,
-                                             own_positions, pictures, plus, squared_distance, with_field)
+                                             own_positions, pictures, plus, positions, size_of, squared_distance, with_field)
 from labkit.checks.pieces import FIRST_CHANNEL, FLOAT_FIELD, random_field, with_options
 
 __all__ = ["jump_flood", "parallel_jump_flood"]
@@ -28,12 +27,12 @@ def _jump_flood(image: Tensor, exemplar: Tensor, nnf: Tensor, distance: Tensor, 
                 at_border: str = "none", outside: str = "left out", stale: bool = False, always: bool = False, jump: int | None = None,
                 averaged: bool = False, running: bool = False) -> tuple[Tensor, Tensor]:
     """One step of jump flooding; the options are where answers differ. `running` adds up the candidates of a patch."""
-    sizes, targets = tuple(nnf.shape[-2:]), field_size(exemplar, patch_size)
+    sizes, targets = size_of(nnf), field_size(exemplar, patch_size)
     step = step if jump is None else jump
     best, best_distance = nnf.clone(), distance.clone()
     source = best if by_patch else nnf
     offsets = [(a * step, b * step) for a, b in offsets]
-    every = list(itertools.product(*map(range, sizes)))
+    every = positions(sizes)
     order = [(p, t) for p in every for t in offsets] if by_patch or running else [(p, t) for t in offsets for p in every]
     previous, total, last = offsets[0], 0.0, None
     for p, offset in order:

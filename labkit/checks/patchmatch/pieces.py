@@ -7,8 +7,8 @@ distances have to lie far apart, too.
 
 from __future__ import annotations
 
-import itertools
 from collections.abc import Callable
+from typing import TypeVar
 
 import torch
 from torch import Tensor
@@ -18,9 +18,10 @@ from labkit.checks.engine import Task
 from labkit.checks.pieces import float64_picture, squares, window
 
 __all__ = ["DISTANCE", "DISTANCES", "EXACT", "INT64", "MEAN", "ROOT", "SEARCH", "Position", "Sizes", "clamp", "field_distances",
-           "field_size", "is_inside", "match_at", "mean_of", "own_positions", "patch", "pictures", "plus",
-           "squared_distance", "with_field"]
+           "field_size", "is_inside", "match_at", "mean_of", "own_positions", "patch", "pictures", "plus", "positions",
+           "size_of", "squared_distance", "with_field"]
 
+Sum = TypeVar("Sum", float, Tensor)
 Position = tuple[int, int]
 Sizes = tuple[int, int, int, int]       # height and width of the image, then of the exemplar
 
@@ -45,9 +46,19 @@ def squared_distance(image: Tensor, exemplar: Tensor, position: Position, match:
     return float((patch(image, position, patch_size) - patch(exemplar, match, patch_size)).square().sum())
 
 
+def size_of(picture: Tensor) -> Position:
+    """The rows and columns of a picture, or of a field."""
+    return picture.shape[-2], picture.shape[-1]
+
+
 def field_size(image: Tensor, n: int) -> Position:
     """How many rows and columns of whole patches a picture has."""
     return image.shape[-2] - n + 1, image.shape[-1] - n + 1
+
+
+def positions(sizes: Position) -> list[Position]:
+    """All positions in so many rows and columns, in reading order."""
+    return [(row, column) for row in range(sizes[0]) for column in range(sizes[1])]
 
 
 def is_inside(position: Position, sizes: Position) -> bool:
@@ -68,8 +79,8 @@ def match_at(nnf: Tensor, position: Position) -> Position:
 
 def field_distances(image: Tensor, exemplar: Tensor, nnf: Tensor, n: int) -> Tensor:
     """D of every patch and its match, in the dtype of the image."""
-    sizes = nnf.shape[-2:]
-    values = [squared_distance(image, exemplar, p, match_at(nnf, p), n) for p in itertools.product(*map(range, sizes))]
+    sizes = size_of(nnf)
+    values = [squared_distance(image, exemplar, p, match_at(nnf, p), n) for p in positions(sizes)]
     return torch.tensor(values, dtype=image.dtype).reshape(sizes)
 
 
@@ -112,6 +123,6 @@ def with_field(change: Callable[[Tensor], Tensor], right: Callable[..., tuple[Te
     return variant
 
 
-def mean_of(distance: Tensor | float, image: Tensor, n: int) -> Tensor | float:
+def mean_of(distance: Sum, image: Tensor, n: int) -> Sum:
     """The mean that takes the place of a sum of squares."""
     return distance / (image.shape[0] * n * n)

@@ -13,7 +13,7 @@ from labkit import patches
 from labkit.checks.engine import Mistake, Task, exercise
 from labkit.checks.patchmatch.pieces import (DISTANCE, EXACT, INT64, MEAN, ROOT, SEARCH, Position, Sizes, clamp, field_distances,
                                              field_size, is_inside, match_at, mean_of, own_positions, patch, pictures, plus,
-                                             squared_distance, with_field)
+                                             positions, size_of, squared_distance, with_field)
 from labkit.checks.pieces import ABSOLUTE, EXCHANGED, FIRST_CHANNEL, FLOAT_FIELD, float64_picture, random_field, with_options
 
 __all__ = ["exhaustive_search", "patch_distance", "patchmatch", "propagate", "random_search"]
@@ -172,7 +172,7 @@ def _propagate(image: Tensor, exemplar: Tensor, nnf: Tensor, distance: Tensor, p
                outside: str = "left out", stale: bool = False, borrowed: bool = False, always: bool = False,
                averaged: bool = False, begins: int = 0, ends: int = 0, reads: Tensor | None = None) -> tuple[int, int, float]:
     """The best of the current match and the neighbours' candidates: row, column, distance. The options are where answers differ."""
-    sizes, targets = nnf.shape[-2:], field_size(exemplar, patch_size)
+    sizes, targets = size_of(nnf), field_size(exemplar, patch_size)
     match, best = match_at(nnf, position), float(distance[position])
     at_first = best
     for offset in offsets:
@@ -227,7 +227,7 @@ def _at_the_border(task: Task, name: str, direction: int, *, beyond: int) -> tup
     offset, other = ((0, -direction), (-direction, 0))[:: 1 if name == "left" else -1]
     corner = (targets[0] - 1, targets[1] - 1) if direction > 0 else (0, 0)
     # the current match is the worst, and the other neighbour suggests it again, so that any other candidate is taken
-    every = [m for m in itertools.product(*map(range, targets)) if is_inside(plus(m, other), targets)]
+    every = [m for m in positions(targets) if is_inside(plus(m, other), targets)]
     worst = max(every, key=lambda match: squared_distance(image, exemplar, position, match, n))
     for place, match in (((0, 0), worst), (other, plus(worst, other)), (offset, plus(corner, offset, 1 - beyond))):
         row, column = plus(position, place)
@@ -267,7 +267,7 @@ def _wrong_place(image, exemplar, nnf, distance, position, direction, n):
     match, best = match_at(nnf, position), float(distance[position])
     for offset in ((0, -direction), (-direction, 0)):
         neighbour = plus(position, offset)
-        if is_inside(neighbour, nnf.shape[-2:]):
+        if is_inside(neighbour, size_of(nnf)):
             candidate = plus(match_at(nnf, neighbour), offset, -1)
             if is_inside(candidate, field_size(exemplar, n)):
                 found = squared_distance(image, exemplar, neighbour, candidate, n)
@@ -283,9 +283,11 @@ propagate.knows({
                          "neighbour to this patch", with_options(_propagate, sign=0), 1),
     "direction_ignored": Mistake("the left and the top neighbour are read in both directions; a backward scan (direction "
                                  "−1) has passed the right and the bottom one",
-                                 lambda *a: _propagate(*a[:5], 1, a[6]), 2),
+                                 lambda image, exemplar, nnf, distance, position, direction, n: _propagate(
+                                     image, exemplar, nnf, distance, position, 1, n), 2),
     "direction_reversed": Mistake("the neighbours on the wrong side are read: a forward scan (direction 1) has passed the "
-                                  "left and the top one", lambda *a: _propagate(*a[:5], -a[5], a[6]), 2),
+                                  "left and the top one", lambda image, exemplar, nnf, distance, position, direction, n: _propagate(
+                                      image, exemplar, nnf, distance, position, -direction, n), 2),
     "left_only": Mistake("only the neighbour in the same row is tried; there is one in the same column too",
                          with_options(_propagate, offsets=((0, -1),)), 2),
     "top_only": Mistake("only the neighbour in the same column is tried; there is one in the same row too",
@@ -331,14 +333,14 @@ def _random_search(image: Tensor, exemplar: Tensor, position: Position, match: P
     """The best of the match and random candidates in windows around it: row, column, distance. The options are where answers differ."""
     targets = field_size(exemplar, patch_size)
     limits = targets if margin == 0 else (targets[0] + margin, targets[1] + margin)
-    largest = max(exemplar.shape[-2:]) if radius is None else radius(image.shape[-2:], exemplar.shape[-2:], targets)
+    largest = radius(size_of(image), size_of(exemplar), targets) if radius else max(size_of(exemplar))
     start, best, at_first = match, float(distance), float(distance)
     for i, draw in enumerate(numbers.tolist()):
         reach = largest * shrinks ** (i + late)
         reach = math.floor(reach) if whole else reach
         middle = position if around == "position" else match if follows else start
-        step = tuple(to_integer(reach * x) for x in (draw[::-1] if columns_first else draw))
-        candidate = plus(middle, step)
+        down, right = (to_integer(reach * x) for x in (draw[::-1] if columns_first else draw))
+        candidate = plus(middle, (down, right))
         if outside == "clamped":
             candidate = clamp(candidate, limits)
         elif outside == "left out" and not is_inside(candidate, targets):
@@ -382,8 +384,8 @@ def _telling(arguments: tuple, candidates: list[Position]) -> bool:
     """Whether answers that scale or round the random numbers differently all end at different matches."""
     if not _never_outside(arguments, candidates):
         return False
-    options = ({}, {"to_integer": int}, {"to_integer": math.floor}, {"radius": _of_positions}, {"radius": _of_smaller_side},
-               {"radius": _of_image}, {"late": 1}, {"columns_first": True})
+    options: tuple[dict, ...] = ({}, {"to_integer": int}, {"to_integer": math.floor}, {"radius": _of_positions},
+                                 {"radius": _of_smaller_side}, {"radius": _of_image}, {"late": 1}, {"columns_first": True})
     ends = {_random_search(*arguments, **each) for each in options}
     return len(ends) >= len(options) - 2
 
@@ -480,7 +482,8 @@ random_search.knows({
     "coordinates_swapped": Mistake("a row of `numbers` is used as (column, row); it is (row, column)",
                                    with_options(_random_search, columns_first=True), 1),
     "one_sided": Mistake("all steps go down and to the right: the random numbers are used without their sign",
-                         lambda *a: _random_search(*a[:5], a[5].abs(), a[6]), 1),
+                         lambda image, exemplar, position, match, distance, numbers, n: _random_search(
+                             image, exemplar, position, match, distance, numbers.abs(), n), 1),
     "stale_distance": Mistake("candidates are compared with the distance from the beginning, so the last good one wins "
                               "instead of the best: keep the best distance up to date",
                               with_options(_random_search, stale=True), 2),
@@ -510,10 +513,13 @@ def _patchmatch(image: Tensor, exemplar: Tensor, start: Tensor, numbers: Tensor,
             match, best = match_at(nnf, p), float(distance[p])
             for step in ("search", "propagate") if search_first else ("propagate", "search"):
                 if step == "propagate" and propagates:
-                    *match, best = _propagate(image, exemplar, nnf, distance, p, looks, patch_size, reads=source, **(propagation or {}))
+                    row, column, best = _propagate(image, exemplar, nnf, distance, p, looks, patch_size, reads=source,
+                                                   **(propagation or {}))
+                    match = row, column
                 elif step == "search" and searches:
                     drawn = numbers[0 if same_numbers else iteration, p[0], p[1]]
-                    *match, best = _random_search(image, exemplar, p, match, best, drawn, patch_size, **(search or {}))
+                    row, column, best = _random_search(image, exemplar, p, match, best, drawn, patch_size, **(search or {}))
+                    match = row, column
                 nnf[:, p[0], p[1]] = torch.tensor(match, dtype=nnf.dtype)
                 if not keeps_distance:
                     distance[p] = best
@@ -554,7 +560,7 @@ def _overwrite(field: Tensor, result: tuple[Tensor, Tensor]) -> tuple[Tensor, Te
     return field.copy_(result[0]), result[1]
 
 
-def _with_distance(change: Callable[..., Tensor], right: Callable[..., tuple[Tensor, Tensor]]) -> Callable[..., tuple]:
+def _with_distance(change: Callable[[Tensor, Tensor, int], Tensor], right: Callable[..., tuple[Tensor, Tensor]]) -> Callable[..., tuple]:
     """The right answer, with its distances changed; `change(distance, image, n)`."""
     def variant(image, *rest):
         nnf, distance = right(image, *rest)

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import itertools
 from collections.abc import Callable
 
 import torch
 from torch import Tensor
 
 from labkit.checks.engine import Mistake, Task, exercise
-from labkit.checks.patchmatch.pieces import Position, clamp, match_at, own_positions, patch
+from labkit.checks.patchmatch.pieces import Position, clamp, match_at, own_positions, patch, positions, size_of
 from labkit.checks.pieces import EXCHANGED, float64_picture, random_field, with_options
 
 __all__ = ["reconstruct"]
@@ -22,11 +21,11 @@ def _reconstruct(nnf: Tensor, exemplar: Tensor, patch_size: int, *, count: str =
     """Every pixel from the patches that hold it; the options are where answers differ."""
     rows, columns = nnf.shape[-2:]
     height, width = rows + patch_size - 1, columns + patch_size - 1
-    said: dict[Position, list[Tensor]] = {p: [] for p in itertools.product(range(height), range(width))}
-    for i, j in itertools.product(range(rows - skip), range(columns - skip)):
+    said: dict[Position, list[Tensor]] = {p: [] for p in positions((height, width))}
+    for i, j in positions((rows - skip, columns - skip)):
         match = patch(exemplar, match_at(nnf, (i, j)), patch_size)
         match = match.transpose(1, 2) if transposed else match
-        for a, b in itertools.product(range(patch_size), range(patch_size)):
+        for a, b in positions((patch_size, patch_size)):
             said[i + a, j + b].append(match[:, a, b])
     out = torch.zeros(exemplar.shape[0], height, width, dtype=exemplar.dtype)
     for (i, j), votes in said.items():
@@ -67,7 +66,7 @@ def _first_pixels(nnf: Tensor, exemplar: Tensor, patch_size: int, *, back: int =
     """Every pixel from the one patch that has it in the place (back, back), or the nearest there is."""
     rows, columns = nnf.shape[-2:]
     out = torch.empty(exemplar.shape[0], rows + patch_size - 1, columns + patch_size - 1, dtype=exemplar.dtype)
-    for i, j in itertools.product(*map(range, out.shape[-2:])):
+    for i, j in positions(size_of(out)):
         p = clamp((i - back, j - back), (rows, columns))
         match = match_at(nnf, p)
         out[:, i, j] = exemplar[:, match[0] + i - p[0], match[1] + j - p[1]]
