@@ -7,9 +7,11 @@ import math
 import os
 import sys
 from pathlib import Path
-from typing import Annotated, NoReturn
+from typing import Annotated, Any, NoReturn
 
 import typer
+
+__all__ = ["EXPECTED", "Profile", "app", "bench", "check", "doctor", "grade", "lab", "release", "results"]
 
 app = typer.Typer(help="Patch-based methods for images and videos: the course's commands.", no_args_is_help=True,
                   add_completion=False, pretty_exceptions_enable=False, rich_markup_mode=None)
@@ -56,8 +58,8 @@ def check(notebook: Annotated[Path, typer.Argument(help="a chapter's notebook wi
         _stop(f"{notebook} could not be run: {error}")
     if not scores:
         _stop(f"{notebook} has no checks; {EXPECTED}")
-    for number, error in notebooks.failures(content):
-        typer.echo(f"✘ cell {number} stopped with {error}")
+    for number, failure in notebooks.failures(content):
+        typer.echo(f"✘ cell {number} stopped with {failure}")
     for score in scores:
         typer.echo(score.text)
     typer.echo(f"\nTotal: {sum(s.earned for s in scores):g} of {sum(s.points for s in scores):g} points.")
@@ -118,8 +120,8 @@ def bench(chapter: Annotated[str | None, typer.Argument(help="whose functions to
         versions = doctor.versions("opencv-contrib-python-headless", "kornia")
     except ModuleNotFoundError as error:
         _stop(f"{error.name} is not installed, and labkit is compared with it: {doctor.PIP} -e \".[bench]\"")
-    stored = {"date": datetime.date.today().isoformat(), "machine": doctor.machine(), "versions": versions,
-              "tables": {}}
+    stored: dict[str, Any] = {"date": datetime.date.today().isoformat(), "machine": doctor.machine(), "versions": versions,
+                              "tables": {}}
     typer.echo(f"{stored['date']}, {stored['machine']}")
     typer.echo(", ".join(f"{name} {version}" for name, version in versions.items()))
     timing = importlib.import_module("tests.benchmarks.timing")

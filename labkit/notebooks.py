@@ -35,6 +35,10 @@ from nbformat import NotebookNode
 import labkit.chapters
 import labkit.checks
 
+__all__ = ["CELL_SECONDS", "HEADER", "HOW_TO", "KERNEL", "MACHINE", "WELCOME", "WIDGET_VIEW", "Chapter",
+           "NotebookError", "Score", "build", "chapters", "execute", "failures", "find_root", "index", "main",
+           "problems", "released", "scores", "unexecuted"]
+
 HEADER = ("title", "minutes", "needs", "summary")
 KERNEL = {"kernelspec": {"display_name": "Python 3", "language": "python", "name": "python3"},
           "language_info": {"file_extension": ".py", "mimetype": "text/x-python", "name": "python"}}

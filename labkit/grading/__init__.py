@@ -3,3 +3,5 @@
 `isolation.Sandbox` runs the cells of one submission and answers requests; `wire` carries requests and replies; `worker`
 is what runs inside; `withhold` makes the copy of labkit that a student's code finds there.
 """
+
+__all__: list[str] = []

@@ -31,6 +31,8 @@ from labkit.grading.files import file_name, write_table, write_text
 from labkit.grading.isolation import Limits
 from labkit.grading.unit import Job, finished, grade_submission, make_secret
 
+__all__ = ["Class", "default_secret", "grade", "write_class"]
+
 
 @dataclass(frozen=True)
 class Class:

@@ -15,6 +15,8 @@ from pathlib import Path
 from labkit import images
 from labkit.grading.withhold import PACKAGE
 
+__all__ = ["arguments", "bubblewrap_trouble", "open_filter"]
+
 
 @functools.cache
 def bubblewrap_trouble() -> str:

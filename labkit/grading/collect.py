@@ -24,6 +24,9 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
 
+__all__ = ["MOST_FILES", "MOST_NESTING", "MOST_NOTEBOOKS", "MOST_NOTEBOOK_BYTES", "MOST_UNPACKED_BYTES", "Collection",
+           "File", "Submission", "collect"]
+
 # Of one student, so that none can crowd out another
 MOST_NOTEBOOK_BYTES = 50_000_000
 MOST_NOTEBOOKS = 50

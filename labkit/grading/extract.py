@@ -34,6 +34,9 @@ from labkit.checks.engine import Exercise
 from labkit.grading.collect import MOST_NOTEBOOK_BYTES
 from labkit.grading.isolation import Cell
 
+__all__ = ["LONGEST_ANALYSED", "MOST_ANALYSED", "MOST_CELLS", "Answer", "Assignment", "Extracted", "NotebookProblem",
+           "Question", "assignments", "extract", "parse", "read_notebook"]
+
 MOST_CELLS = 2_000
 # Python's parser needs seconds for 20 000 characters of `-----…` and minutes for 100 000: longer cells are not analysed
 LONGEST_ANALYSED = 20_000

@@ -11,6 +11,8 @@ import unicodedata
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
+__all__ = ["FORMULA", "file_name", "number", "read_table", "write_table", "write_text"]
+
 FORMULA = ("=", "+", "-", "@", "\t", "\r", "\n", "＝", "＋", "－", "＠")    # a spreadsheet runs a cell that starts with one
 
 

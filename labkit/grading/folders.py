@@ -6,6 +6,8 @@ import itertools
 import os
 from pathlib import Path
 
+__all__ = ["empty"]
+
 
 def empty(folder: Path) -> None:
     """Remove everything in a folder, also what is nested too deep for a path, or closed to its owner.

@@ -53,6 +53,9 @@ from labkit.grading import folders, processes, wire
 from labkit.grading.bubblewrap import arguments, bubblewrap_trouble, open_filter
 from labkit.grading.withhold import write_package
 
+__all__ = ["GRACE_SECONDS", "LONGEST_CELL", "LOOK_SECONDS", "NUMBA_THREADS", "OPEN_FILES", "PRINTED_BYTES",
+           "STARTS_PER_CELL", "STARTS_PER_EXERCISE", "START_SECONDS", "Cell", "Limits", "Sandbox"]
+
 START_SECONDS = 180.0       # a busy machine with a cold disk takes its time to import torch
 GRACE_SECONDS = 2.0         # between the soft limit, which tells the line that was running, and the end of the process
 LOOK_SECONDS = 0.05         # between two looks at what a worker takes

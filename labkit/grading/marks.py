@@ -18,6 +18,9 @@ from labkit.grading.collect import Submission
 from labkit.grading.extract import Assignment
 from labkit.grading.files import number, read_table, write_table
 
+__all__ = ["LONGEST_ANSWER", "Item", "Override", "Person", "Row", "items_of", "read_class", "read_manual",
+           "read_overrides", "rows_of", "write_grades", "write_manual"]
+
 LONGEST_ANSWER = 30_000     # characters that fit a spreadsheet's cell
 
 

@@ -11,6 +11,8 @@ import time
 from contextlib import suppress
 from pathlib import Path
 
+__all__ = ["children", "descendants", "kill", "kill_below", "taken"]
+
 
 def kill(pid: int) -> None:
     """End a process at once, if it is still there."""

@@ -11,6 +11,8 @@ from pathlib import Path
 import labkit
 from labkit.grading.extract import assignments
 
+__all__ = ["TOP", "release"]
+
 TOP = "labkit-course"      # the folder that unpacking makes
 _FOLDERS = ("notebooks", "data", "docs/results")
 _FILES = ("README.md", "LICENSE", "pyproject.toml", "environment.yml", "constraints.txt", "Makefile")

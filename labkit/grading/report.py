@@ -24,6 +24,9 @@ if TYPE_CHECKING:
     from labkit.grading.marks import Item, Row
     from labkit.grading.similarity import Pair
 
+__all__ = ["LONGEST_SOURCE", "chapter_section", "class_page", "page", "pictures", "similarity_page", "state_of",
+           "student_page"]
+
 LONGEST_SOURCE = 6_000      # characters of an answer shown on a page
 
 # Outcomes of an exercise: a class for the page, a sign and words, so that colour is never alone.

@@ -21,6 +21,9 @@ from pathlib import Path
 
 from labkit.grading.extract import LONGEST_ANALYSED, Assignment, parse
 
+__all__ = ["MOST_REPORTED", "NOTABLE", "PIECE", "SMALLEST", "Pair", "Shape", "compare", "most_alike", "published",
+           "shape_of"]
+
 PIECE = 6               # nodes; shorter pieces are shared by chance, longer ones break at every small change
 SMALLEST = 25           # nodes; a shorter answer can hardly be written otherwise
 NOTABLE = 0.8           # similarity from which a pair is reported

@@ -33,6 +33,9 @@ from labkit.grading.extract import Assignment, Extracted, NotebookProblem, assig
 from labkit.grading.files import file_name, write_text
 from labkit.grading.isolation import Limits, Sandbox
 
+__all__ = ["FORMAT", "LONGEST_SENTENCE", "LONGEST_SOURCE", "SHORTEST_SECRET", "SUBMISSION_SECONDS", "Job", "finished",
+           "grade_submission", "key_of", "make_secret", "read_secret", "seed_of"]
+
 FORMAT = 1
 SUBMISSION_SECONDS = 900.0      # after that, what is left of a submission is not tried any more
 LONGEST_SENTENCE = 1_000

@@ -25,6 +25,9 @@ from torch import Tensor
 
 from labkit.checks.answers import Fixture, Opaque, Problem, Reply, Request
 
+__all__ = ["HEADER_BYTES", "LONGEST_INTEGER", "LONGEST_STRING", "MOST_BYTES", "MOST_DEPTH", "MOST_ENTRIES",
+           "MOST_SKELETON_BYTES", "WireError", "body_length", "dumps", "loads"]
+
 MOST_BYTES = 128_000_000       # of one frame; a check asks with pictures of a few kilobytes
 MOST_SKELETON_BYTES = 16_000_000
 MOST_ENTRIES = 100_000         # values in one message, containers included

@@ -21,6 +21,8 @@ from types import ModuleType
 
 from labkit import chapters
 
+__all__ = ["PACKAGE", "Withheld", "kept_of_checks", "withhold_libraries", "write_package"]
+
 PACKAGE = Path(__file__).resolve().parent.parent
 _KEPT_OF_CHECKS = ("checks/__init__.py", "checks/answers.py", "checks/fixtures.py")    # what the worker itself runs on
 _KEPT_OF_GRADING = ("__init__.py", "folders.py", "processes.py", "withhold.py", "wire.py", "worker.py")

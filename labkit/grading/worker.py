@@ -36,6 +36,8 @@ from labkit.checks.answers import Problem, Reply
 from labkit.grading import folders, processes, wire
 from labkit.grading.withhold import withhold_libraries
 
+__all__ = ["TimeUp", "main"]
+
 _MISSING = object()
 _PR_SET_PDEATHSIG, _PR_SET_DUMPABLE, _PR_SET_CHILD_SUBREAPER = 1, 4, 36
 

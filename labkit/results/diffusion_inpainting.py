@@ -35,6 +35,10 @@ from labkit.figures import Figure
 from labkit.operators import gradient
 from labkit.results.timing import timed
 
+__all__ = ["AROUND", "MEASURES", "ORDERS", "PARTS", "PATCH", "PICTURES", "PUBLISHED", "PUBLISHED_BESIDE",
+           "PUBLISHED_INTERVALS", "PUBLISHED_MEASURES", "REVERSED", "SEED", "SHARPNESS", "STROKES", "Fill", "Scores",
+           "compute", "live"]
+
 Fill = tuple[Tensor, float]             # pictures (N, C, H, W), and the seconds for one of them
 Scores = dict[str, dict[str, list[float]]]      # of each texture, of each method: as many as MEASURES, then seconds
 

@@ -12,6 +12,8 @@ from labkit import figures, filtering, images, metrics, runtime
 from labkit.figures import Figure
 from labkit.results.timing import seconds
 
+__all__ = ["GRIDS", "PICTURES", "SEED", "SIGMA", "compute", "live"]
+
 SIGMA = 25 / 255
 SEED = 0
 PICTURES = ("astronaut", "camera")

@@ -16,6 +16,8 @@ from labkit.patchmatch.reference import SCHEDULES
 from labkit.patchmatch.stereo import fill_from_behind
 from labkit.results.timing import seconds
 
+__all__ = ["ITERATIONS", "PAIR", "PATCH_SIZE", "SEED", "SIDES", "TEXTURES", "compute", "live"]
+
 SEED = 0
 PATCH_SIZE = 7
 ITERATIONS = 8

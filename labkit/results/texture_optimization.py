@@ -17,6 +17,9 @@ from labkit.results.timing import seconds
 from labkit.texture_optimization import (efros_leung, gpnn, image_quilting, optimize_texture, psin, psin_ot,
                                          random_phase_texture, spot_noise, transport_texture)
 
+__all__ = ["MEASURES", "ORDERS", "OTHER_PATCHES", "PICTURES", "PUBLISHED", "PUBLISHED_MEASURES", "SAMPLED", "SCALES",
+           "TEXTURES", "Scores", "compute", "gallery", "live"]
+
 Scores = dict[str, dict[str, tuple[float, ...]]]        # of each picture, of each method: as many as MEASURES
 
 PICTURES = ("astronaut", "chelsea", "coffee", "motorcycle_left", "no_flash_clean", "rocket", "pebbles", "wall")
