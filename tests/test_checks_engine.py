@@ -496,6 +496,7 @@ def test_an_offset_is_claimed_only_where_it_is_one():
     assert "the largest difference is 5e-05" in told and "every value is" not in told
     assert "every value is off by 0.002; " in _told(lambda x: x + 0.002, lambda x: x + 0, torch.rand(4, 5), tolerance=1e-5)
     assert "every value is 1.01 times" in _told(lambda x: 1.01 * x, lambda x: x + 0, 0.5 + torch.rand(4, 5).double())
+    assert "every value is 1.0002 times" in _told(lambda x: 1.0002 * x, lambda x: x + 0, 0.5 + torch.rand(4, 5).double(), tolerance=1e-6)
 
 
 def test_one_row_is_one_row():

@@ -621,6 +621,14 @@ def test_a_page_shows_pictures_hints_and_properties(assignment):
     assert read.tags.count("img") == 4 and "Hint 2: half-open windows" in text and exercise.mistakes and verdict.properties[0].sentence in text
 
 
+def test_code_in_a_sentence_of_a_check_is_code_on_a_page(assignment):
+    record = {"name": "box_filter", "points": 2, "earned": 0.0, "outcome": "wrong", "mistake": None, "hint": None, "seconds": 0, "source": "",
+              "diagnosis": ["Take `x < 1`."], "properties": [{"sentence": "keeps `x`", "passed": False, "share": 1}]}
+    text = report.page("x", report.chapter_section(assignment, [record], [], {}))
+    stands_alone(text)
+    assert "Take <code>x &lt; 1</code>." in text and "keeps <code>x</code>" in text
+
+
 def test_hints_are_shown_with_their_code_and_formulas():
     assert report._markdown("Take `a*b` and **not** *this* $x*y$.\n\nThen <go>.") == (
         "<p>Take <code>a*b</code> and <strong>not</strong> <em>this</em> <code>x*y</code>.</p><p>Then &lt;go&gt;.</p>")

@@ -166,7 +166,7 @@ def _pattern(obtained: Tensor, expected: Tensor, tolerance: float) -> str:
         ratio = mine / theirs
         spread, mean = float(ratio.max() - ratio.min()), float(ratio.mean())
         if spread <= loose * max(1.0, float(ratio.abs().max())) and spread <= 0.05 * abs(mean - 1):
-            return f"every value is {mean:.4g} times what it should be; "
+            return f"every value is {_apart(1.0, mean, shortest='.4g')[1]} times what it should be; "
     if mine.ndim < 2 or min(mine.shape[-2:]) <= 2 or float(offset.abs().max()) <= loose:
         return ""
     if mine.shape[-2] == mine.shape[-1] and float((mine.transpose(-1, -2) - theirs).abs().max()) <= loose:
