@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import ast
+import functools
 import json
 import os
 import subprocess
 import sys
+import tempfile
 import types
 from pathlib import Path
 
@@ -79,41 +81,50 @@ def test_times_of_no_length_are_refused(tmp_path):
     assert done.returncode == 2 and "--minutes is 0.0; expected a time above 0" in done.stderr
 
 
-@pytest.fixture(scope="module")
-def simulated(tmp_path_factory) -> dict:
-    folder = tmp_path_factory.mktemp("gpu")
-    done = run(folder, "--simulate", "--out", str(folder / "gpu.json"))
-    assert done.returncode == 0, done.stdout + done.stderr
-    return json.loads((folder / "gpu.json").read_text(encoding="utf-8")) | {"printed": done.stdout}
+def test_a_chapter_that_is_not_there_is_refused(tmp_path):
+    done = run(tmp_path, "--only", "77")
+    assert done.returncode == 2 and "--only: no chapter is called '77'; expected a number or a topic" in done.stderr
 
 
-def test_every_case_agrees_on_the_simulator_with_little_installed(simulated):
-    assert {entry["outcome"] for entry in simulated["steps"]} == {"agrees"}
-    assert {entry["part"] for entry in simulated["steps"]} == set(command.topics())
-    assert all(entry["difference"] <= entry["tolerance"] and entry["why"] for entry in simulated["steps"])
+@functools.cache
+def simulated(topic: str) -> dict:
+    """What the command writes and prints of one chapter on numba's simulator."""
+    with tempfile.TemporaryDirectory() as folder:
+        done = run(Path(folder), "--simulate", "--only", topic, "--out", f"{folder}/gpu.json")
+        assert done.returncode == 0, done.stdout + done.stderr
+        return json.loads((Path(folder) / "gpu.json").read_text(encoding="utf-8")) | {"printed": done.stdout}
 
 
-def test_every_kernel_has_a_case(simulated):
-    called = {name for entry in simulated["steps"] for name in entry["kernels"]}
+@pytest.mark.parametrize("topic", command.topics())
+def test_every_case_agrees_on_the_simulator_with_little_installed(topic):
+    steps = simulated(topic)["steps"]
+    assert {entry["outcome"] for entry in steps} == {"agrees"} and {entry["part"] for entry in steps} == {topic}
+    assert all(entry["difference"] <= entry["tolerance"] and entry["why"] for entry in steps)
+
+
+@pytest.mark.parametrize("topic", command.topics())
+def test_the_simulator_claims_no_times(topic):
+    found = simulated(topic)
+    assert found["simulated"] and found["limits"] is None and found["versions"]["torch"] and found["seconds"] > 0
+    assert {entry["kind"] for entry in found["steps"]} == {"result"}
+
+
+@pytest.mark.parametrize("topic", command.topics())
+def test_the_table_comes_last_and_has_a_line_for_each_case(topic):
+    found = simulated(topic)
+    for entry in found["steps"]:
+        assert sum(f"  {entry['case']}  " in line for line in found["printed"].splitlines()) == 1
+    assert found["printed"].splitlines()[-1].startswith(f"{len(found['steps'])} agree, 0 differ, 0 failed, ")
+
+
+def test_every_kernel_has_a_case():
+    called = {name for topic in command.topics() for entry in simulated(topic)["steps"] for name in entry["kernels"]}
     for path in (ROOT / "labkit" / "kernels").glob("*_cuda.py"):
-        functions = [
-            node for node in ast.parse(path.read_text(encoding="utf-8")).body if isinstance(node, ast.FunctionDef)
-        ]
+        tree = ast.parse(path.read_text(encoding="utf-8"))
+        functions = [node for node in tree.body if isinstance(node, ast.FunctionDef)]
         family = path.stem.removesuffix("_cuda")
         public = {f"{family}.{node.name}" for node in functions if node.name[0] != "_" and not node.decorator_list}
         assert public and public <= called
-
-
-def test_the_simulator_claims_no_times(simulated):
-    assert simulated["simulated"] and simulated["limits"] is None
-    assert {entry["kind"] for entry in simulated["steps"]} == {"result"}
-    assert simulated["versions"]["torch"] and "seconds" in simulated
-
-
-def test_the_table_comes_last_and_has_a_line_for_each_case(simulated):
-    for entry in simulated["steps"]:
-        assert sum(f"  {entry['case']}  " in line for line in simulated["printed"].splitlines()) == 1
-    assert simulated["printed"].splitlines()[-1].startswith(f"{len(simulated['steps'])} agree, 0 differ, 0 failed, ")
 
 
 def test_chapters_add_themselves_by_a_file():

@@ -37,6 +37,7 @@ def main(argv: list[str] | None = None) -> int:
     options = _options(argv)
     # which numba.cuda this is must be settled before numba is imported: a real run is never simulated
     os.environ["NUMBA_ENABLE_CUDASIM"] = "1" if options.simulate else "0"
+    os.environ["LABKIT_CHAPTER"] = options.only or ""  # tests/conftest.py leaves out what belongs to another one
     for name in ("torch", "numpy"):
         try:
             importlib.import_module(name)
@@ -65,11 +66,12 @@ def main(argv: list[str] | None = None) -> int:
     return 1 if bad else 0
 
 
-def topics() -> list[str]:
-    """The chapters that have cases for a card, in the order of the course."""
+def topics(only: str | None = None) -> list[str]:
+    """The chapters that have cases for a card, in the order of the course; or that of one topic."""
     from labkit import chapters
 
-    return [chapter.topic for chapter in chapters.CHAPTERS if (HERE / f"{chapter.topic}.py").exists()]
+    every = [chapter.topic for chapter in chapters.CHAPTERS if (HERE / f"{chapter.topic}.py").exists()]
+    return [topic for topic in every if only in (None, topic)]
 
 
 def _options(argv: list[str] | None) -> argparse.Namespace:
@@ -80,6 +82,7 @@ def _options(argv: list[str] | None) -> argparse.Namespace:
     )
     parser.add_argument("--out", type=Path, help=f"the JSON file to write (default: {OUT.relative_to(ROOT)})")
     parser.add_argument("--minutes", type=float, default=8.0, help="time for everything (default: 8)")
+    parser.add_argument("--only", metavar="CHAPTER", help="one chapter only, by its number or topic")
     # tiny cases on numba's simulator, without times
     parser.add_argument("--simulate", action="store_true", help=argparse.SUPPRESS)
     # how this run starts its own processes
@@ -88,6 +91,13 @@ def _options(argv: list[str] | None) -> argparse.Namespace:
     options = parser.parse_args(argv)
     if not 0 < options.minutes < math.inf:
         parser.error(f"--minutes is {options.minutes}; expected a time above 0")
+    if options.only is not None:
+        from labkit import chapters
+
+        try:
+            options.only = chapters.find(options.only).topic
+        except ValueError as problem:
+            parser.error(f"--only: {problem}")
     return options
 
 
@@ -120,7 +130,7 @@ def _everything(options: argparse.Namespace) -> dict:
         measured = [entry for entry in report["steps"] if entry["outcome"] == "measured"]
         report["limits"] = measured[0] if measured else None
         add("tests", _marked_tests(seconds=TESTS_SHARE * (end - time.monotonic())))
-    chapters = topics()
+    chapters = topics(options.only)
     for number, topic in enumerate(chapters):
         left = (end - time.monotonic()) / (len(chapters) - number)
         add(topic, _part(topic, options, seconds=max(left, 1)))
