@@ -11,6 +11,10 @@ from typing import NamedTuple
 __all__ = ["CHAPTERS", "Chapter", "find", "split"]
 
 
+def __dir__() -> list[str]:
+    return __all__
+
+
 class Chapter(NamedTuple):
     """A row of the table.
 

@@ -36,6 +36,11 @@ __all__ = ["dists", "flip", "flip_map", "frechet_distance", "fsim", "gmsd", "haa
            "patch_transport_cost", "pixel_diversity", "psnr", "rmse", "semi_dual_ascent", "single_image_distance",
            "ssim", "ssim_map", "total_variation", "vif"]
 
+
+def __dir__() -> list[str]:
+    return __all__
+
+
 _WINDOWS = ("gaussian", "uniform")
 _SCALE_WEIGHTS = (0.0448, 0.2856, 0.3001, 0.2363, 0.1333)    # Wang, Simoncelli, Bovik 2003
 _PIXELS_PER_DEGREE = 3840 * math.pi / 180                    # FLIP's own viewing conditions

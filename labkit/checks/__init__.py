@@ -14,6 +14,10 @@ from labkit.checks.engine import Exercise
 __all__ = ["exercises"]
 
 
+def __dir__() -> list[str]:
+    return __all__
+
+
 def exercises(topic: str) -> dict[str, Exercise]:
     """The exercises of a chapter, by name, in the order in which the notebook asks them.
 

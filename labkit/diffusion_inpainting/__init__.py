@@ -13,3 +13,7 @@ from labkit.diffusion_inpainting.sampling import Film, inpaint, variance_map
 __all__ = ["Diffusion", "EnergyEstimate", "Film", "Inpainter", "PatchDenoiser", "UNet", "brush_mask", "energy_estimate",
            "from_chain", "inpaint", "inpaint_by_resampling", "regress", "to_chain", "train_inpainter", "train_intervals",
            "train_unconditional", "variance_map"]
+
+
+def __dir__() -> list[str]:
+    return __all__

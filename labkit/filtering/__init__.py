@@ -14,3 +14,7 @@ __all__ = ["PatchAutoencoder", "bilateral_filter", "box_filter", "close", "cross
            "difference_of_gaussians", "dilate", "dot_product_attention", "erode", "gaussian_filter", "gaussian_kernel",
            "guided_filter", "median_filter", "nonlocal_attention", "nonlocal_means", "nonlocal_pca", "open", "pca_filter",
            "project_patches", "rolling_guidance_filter", "weights_at"]
+
+
+def __dir__() -> list[str]:
+    return __all__

@@ -14,3 +14,7 @@ from labkit.patchmatch.voting import reconstruct
 __all__ = ["TRANSFORMS", "Candidate", "Match", "candidates", "disparity_score", "exact_nnf", "inpaint", "inpaint_video", "nnf_distance",
            "patchmatch", "random_nnf", "reconstruct", "reshuffle", "shift_map", "stereo_disparity", "stylize",
            "upsample_nnf"]
+
+
+def __dir__() -> list[str]:
+    return __all__

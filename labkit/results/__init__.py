@@ -17,6 +17,10 @@ from labkit.figures import Figure
 __all__ = ["compute", "folder", "gallery", "live", "show", "stored"]
 
 
+def __dir__() -> list[str]:
+    return __all__
+
+
 def folder() -> Path:
     """Where the stored results lie: the repository's `docs/results`, or the installed copy."""
     package = Path(__file__).resolve().parent.parent

@@ -12,3 +12,7 @@ from labkit.texture_optimization.transport import transport_texture
 __all__ = ["Synthesis", "efros_leung", "fill_hole", "gpnn", "image_quilting", "minimum_error_boundary_cut",
            "optimize_texture", "periodic_component", "psin", "psin_ot", "random_phase", "random_phase_texture", "spot_noise",
            "transfer_style_by_patches", "transfer_texture", "transport_texture"]
+
+
+def __dir__() -> list[str]:
+    return __all__

@@ -11,3 +11,7 @@ from labkit.checks.diffusion_inpainting.patch_denoiser import patch_denoiser
 
 __all__ = ["add_noise", "posterior_mean", "loss_weights", "brush_mask", "leak_free_example", "inpainting_step",
            "ancestral_sampling", "ddim_sampling", "patch_denoiser"]
+
+
+def __dir__() -> list[str]:
+    return __all__

@@ -13,3 +13,7 @@ from labkit.checks.filtering.attention import nonlocal_attention
 
 __all__ = ["gaussian_filter", "box_filter", "bilateral_filter", "cross_bilateral_filter", "guided_filter", "rolling_guidance_filter",
            "nonlocal_means", "pca_filter", "nonlocal_attention"]
+
+
+def __dir__() -> list[str]:
+    return __all__

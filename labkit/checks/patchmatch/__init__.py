@@ -10,3 +10,7 @@ from labkit.checks.patchmatch.cuda import cuda_distance
 
 __all__ = ["patch_distance", "exhaustive_search", "propagate", "random_search", "patchmatch", "reconstruct", "jump_flood",
            "parallel_jump_flood", "cuda_distance"]
+
+
+def __dir__() -> list[str]:
+    return __all__

@@ -13,3 +13,7 @@ from labkit.checks.texture_optimization.transport import semi_dual_step
 
 __all__ = ["draw_pixel", "boundary_cut", "random_phase_texture", "aggregate", "optimize_texture", "assign_patches",
            "aggregate_towards", "weighted_reconstruction", "upsample_field", "semi_dual_step"]
+
+
+def __dir__() -> list[str]:
+    return __all__
