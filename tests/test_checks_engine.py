@@ -499,6 +499,13 @@ def test_an_offset_is_claimed_only_where_it_is_one():
     assert "every value is 1.0002 times" in _told(lambda x: 1.0002 * x, lambda x: x + 0, 0.5 + torch.rand(4, 5).double(), tolerance=1e-6)
 
 
+def test_values_that_are_not_finite_on_either_side_do_not_stop_the_words():
+    right = torch.zeros(3, 4, 5, dtype=torch.float64)
+    right[0, 0, 0], right[1, 2, 3] = float("nan"), float("inf")
+    told = _told(lambda n: right + 4e-5, lambda n: right, 1, tolerance=1e-5)
+    assert "the largest difference is 4e-05" in told
+
+
 def test_one_row_is_one_row():
     told = _told(lambda x: x[:, :-1, :-1] + 0, lambda x: x + 0, torch.ones(3, 5, 6))
     assert told.endswith("expected (3, 5, 6). 1 row and 1 column are missing; was a border not padded?")

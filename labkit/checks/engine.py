@@ -176,7 +176,7 @@ class Exercise:
             as_wrong |= bool(changed) or not record.right and difference(reply.value, record.expected, record.tolerance) is not None
         return as_wrong
 
-    def _given(self, request: Request) -> dict[str, Any]:
+    def named_arguments(self, request: Request) -> dict[str, Any]:
         """The arguments of a call by the names of the reference's parameters, or numbered where it has no such names."""
         names = parameter_names(self.reference)
         if len(names) < len(request.arguments):
@@ -300,7 +300,7 @@ class Task:
         self.records.append(_Record(request, reply, expected, tolerance, found is None, changed))
         self._require_untouched(request, changed)
         if found:
-            place = answers.KINDS[self.exercise.kind].place(found.where, self.exercise._given(request))
+            place = answers.KINDS[self.exercise.kind].place(found.where, self.exercise.named_arguments(request))
             self._fail(Failure(found.kind, f"{self._called(request)}{place}{found.sentence}", request, found.expected, found.obtained,
                                found.remark))
         return reply.value
@@ -376,7 +376,7 @@ class Task:
 
     def _require_untouched(self, request: Request, changed: tuple[int, ...]) -> None:
         if changed:
-            name = list(self.exercise._given(request))[changed[0]]
+            name = list(self.exercise.named_arguments(request))[changed[0]]
             self._fail(Failure("writes_into_argument", f"{self._called(request)}it wrote into the {name} that it was given, which the "
                                "caller still needs: make a new tensor instead.", request,
                                remark="`.clone()` makes a copy to work on."))
@@ -389,7 +389,7 @@ class Task:
 
     def _called(self, request: Request) -> str:
         """The beginning of a sentence about a call."""
-        given = self.exercise._given(request)
+        given = self.exercise.named_arguments(request)
         named = "argument 1" not in given
         arguments = ", ".join(f"{name}: {describe(value)}" if named else describe(value) for name, value in given.items())
         return f"Called with {arguments or 'no arguments'}: "
