@@ -9,6 +9,7 @@ import os
 import subprocess
 import sys
 import tempfile
+import time
 import types
 from pathlib import Path
 
@@ -176,6 +177,26 @@ def test_a_fault_costs_no_more_than_its_case(tmp_path, monkeypatch):
     assert "in refuses" in "\n".join(next(entry["traceback"] for entry in found if entry["case"] == "refuses"))
 
 
+def test_after_a_case_that_hangs_the_rest_is_said_to_be_left_out(monkeypatch):
+    def process(command_: list[str], *, seconds: float) -> tuple[int | None, list[str]]:
+        given = command._options(command_[3:])
+        about = {"case": "box", "kind": "result"}
+        if not part.read(given.journal):
+            part.note(given.journal, step=0, outcome="started", **about)
+            time.sleep(seconds)
+            return None, ["on its way"]
+        assert 60 * given.minutes < 0.1
+        part.note(given.journal, step=1, outcome="left out", why="no time was left", **about)
+        return 0, []
+
+    monkeypatch.setattr(command, "_process", process)
+    monkeypatch.setattr(command, "GRACE", 0.1)
+    hung, rest = command._part("made_up", command._options(["--simulate"]), seconds=0.1)
+    assert hung["outcome"] == "failed" and hung["traceback"] == ["on its way"]
+    assert hung["why"] == "it was still running when its time was over, and was ended"
+    assert rest["outcome"] == "left out" and rest["why"] == "no time was left"
+
+
 def test_what_hangs_is_ended_with_all_that_it_started():
     starts_another = (
         "import subprocess, sys; print('on its way', flush=True); subprocess.run([sys.executable, '-c', 'input()'])"
@@ -304,10 +325,10 @@ SOME_TESTS = """
 import pytest
 {imports}
 
-@pytest.mark.cuda
+{mark}
 def test_right(): assert True
 
-@pytest.mark.cuda
+{mark}
 def test_wrong(): assert 1 == 2, "this one does not hold"
 
 def test_without_a_mark(): assert False
@@ -318,13 +339,19 @@ def test_without_a_mark(): assert False
     "imports, outcome, why",
     [
         ("", "failed", "1 passed, 1 failed, 0 skipped"),
-        ("import a_package_of_nobody", "left out", "it needs a_package_of_nobody, which is not installed"),
+        (
+            "import a_package_of_nobody",
+            "left out",
+            "0 passed, 0 failed, 0 skipped; others need a_package_of_nobody, which is not installed",
+        ),
         ("import labkit.nothing", "failed", "0 passed, 1 failed, 0 skipped"),
     ],
 )
 def test_marked_tests_run_without_plugins(tmp_path, monkeypatch, imports, outcome, why):
     (tmp_path / "tests").mkdir()
-    (tmp_path / "tests" / "test_some.py").write_text(SOME_TESTS.format(imports=imports), encoding="utf-8")
+    (tmp_path / "tests" / "test_some.py").write_text(
+        SOME_TESTS.format(imports=imports, mark="@pytest.mark.cuda"), encoding="utf-8"
+    )
     (tmp_path / "tests" / "test_others.py").write_text("def test_other(): assert False\n", encoding="utf-8")
     monkeypatch.setattr(command, "ROOT", tmp_path)
     monkeypatch.setenv("PYTHONPATH", str(ROOT))
