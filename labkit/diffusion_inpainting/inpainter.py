@@ -9,6 +9,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import asdict
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -178,7 +179,7 @@ def train_inpainter(image: Tensor, mask: Tensor, *, steps: int = 3000, batch_siz
 
 def train_intervals(image: Tensor, mask: Tensor, *, intervals: int = 10, steps: int = 3000, start: Inpainter | None = None,
                     diffusion: Diffusion | None = None, checkpoint: str | os.PathLike | None = None,
-                    **settings: object) -> list[Inpainter]:
+                    **settings: Any) -> list[Inpainter]:
     """Train one network for a part of the chain at a time, from the noisiest part to the first steps.
 
     The chain is divided into intervals of equal length. The network is trained for the last one, kept, trained on for the
@@ -220,7 +221,7 @@ def train_intervals(image: Tensor, mask: Tensor, *, intervals: int = 10, steps: 
     return models
 
 
-def train_unconditional(image: Tensor, mask: Tensor | None = None, *, steps: int = 3000, **settings: object) -> Inpainter:
+def train_unconditional(image: Tensor, mask: Tensor | None = None, *, steps: int = 3000, **settings: Any) -> Inpainter:
     """Train a network on whole crops of a picture, for `inpaint_by_resampling` or to draw new pictures of its kind.
 
     It knows nothing of holes: `predict` ignores the known pixels and the mask.
@@ -244,7 +245,7 @@ def train_unconditional(image: Tensor, mask: Tensor | None = None, *, steps: int
     return _train(image, mask, task="unconditional", steps=steps, **settings)
 
 
-def regress(image: Tensor, mask: Tensor, *, steps: int = 3000, **settings: object) -> Tensor:
+def regress(image: Tensor, mask: Tensor, *, steps: int = 3000, **settings: Any) -> Tensor:
     """Fill the missing pixels with the network's direct guess, trained by the squared error and without a chain (eq. V.4).
 
     The network is the one of `train_inpainter`, with x_t = 0 and t = steps. What lowers the squared error most is the mean of
@@ -433,7 +434,7 @@ def _mean_error(estimate: Tensor, x0: Tensor, *, counted: Tensor, weights: Tenso
 
 def _network(image: Tensor, *, width: int, start: Inpainter | None, conditional: bool, seed: int) -> UNet:
     """A network with random weights that depend on the seed alone, or with those of `start`."""
-    settings = {"channels": image.shape[0], "width": width, "levels": 4, "conditional": conditional}
+    settings: dict[str, Any] = {"channels": image.shape[0], "width": width, "levels": 4, "conditional": conditional}
     with torch.random.fork_rng(devices=[]):
         torch.default_generator.manual_seed(seed)       # torch.manual_seed would also change the GPU's
         network = UNet(**settings)

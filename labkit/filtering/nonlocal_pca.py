@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -147,8 +148,8 @@ def nonlocal_pca(image: Tensor, *, sigma: float, patch_size: int = 7, window_siz
 
     side = min(window_size, height, width)
     stride = min(stride, side)
-    inside = {"height": side, "width": side, "patch_size": patch_size}          # patches in a window
-    band = {"height": side, "width": width, "patch_size": side, "stride": stride, "cover": True}    # windows in a row
+    inside: dict[str, Any] = {"height": side, "width": side, "patch_size": patch_size}          # patches in a window
+    band: dict[str, Any] = {"height": side, "width": width, "patch_size": side, "stride": stride, "cover": True}    # windows in a row
     batch = as_floats(image).reshape(-1, *image.shape[-3:])
     number = (side - patch_size + 1) ** 2
     once = batch.new_ones(1, number, patch_size ** 2)

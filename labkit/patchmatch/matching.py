@@ -13,7 +13,7 @@ from labkit.filtering.arrays import as_floats
 from labkit.images import to_grey, to_lab
 from labkit.patchmatch.fields import channels_last, draw, touched, validate_patches, whole_patches
 from labkit.patchmatch.sheets import filled, transformed, turned, validate_transforms
-from labkit.validation import validate_choice, validate_mask
+from labkit.validation import size_of, validate_choice, validate_mask
 
 __all__ = ["METRICS", "Matching", "describe_completion", "describe_matching", "metric_channels", "random_field", "video_channels"]
 
@@ -71,7 +71,7 @@ def describe_matching(image: Tensor, exemplar: Tensor, *, patch_size: int, metri
             inside = inside * transformed((~exemplar_mask).to(exemplar), transforms)
         valid = F.max_pool2d(1 - inside, patch_size, stride=1)[:, 0] == 0
         masks = [None if exemplar_mask is None else turned(exemplar_mask, name) for name in transforms]
-        sheets = torch.stack([filled(metric_channels(turned(exemplar, name), metric, mask), inside.shape[-2:])
+        sheets = torch.stack([filled(metric_channels(turned(exemplar, name), metric, mask), size_of(inside))
                               for name, mask in zip(transforms, masks)])
     weights, scale = None, 1.0
     if image_mask is not None:

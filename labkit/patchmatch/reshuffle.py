@@ -11,7 +11,7 @@ from labkit.patchmatch.search import patchmatch
 from labkit.patchmatch.voting import reconstruct, vote_of_middles
 from labkit.pyramids import gaussian_pyramid, level_sizes
 from labkit.runtime import generator, seed_of
-from labkit.validation import validate_integer, validate_number, validate_size
+from labkit.validation import size_of, validate_integer, validate_number, validate_size
 
 __all__ = ["reshuffle"]
 
@@ -57,8 +57,8 @@ def reshuffle(image: Tensor, *, size: tuple[int, int] | None = None, patch_size:
     Barnes et al., "PatchMatch", SIGGRAPH 2009, section 4. Lecture part I, "Synthesis by reshuffling".
     """
     validate_patches(image, image, patch_size, batch=False)
-    size = validate_size(size, minimum=patch_size, default=image.shape[-2:])
-    levels = validate_levels(levels, patch_size, tuple(image.shape[-2:]), size)
+    size = validate_size(size, minimum=patch_size, default=size_of(image))
+    levels = validate_levels(levels, patch_size, size_of(image), size)
     validate_integer(iterations, name="iterations", minimum=1)
     validate_number(piece, name="piece", minimum=1)
     validate_integer(seed, name="seed", minimum=0)
@@ -68,8 +68,8 @@ def reshuffle(image: Tensor, *, size: tuple[int, int] | None = None, patch_size:
     for level in reversed(range(levels)):
         exemplar = exemplars[level]
         if level < levels - 1:
-            nnf = upsample_nnf(nnf, patch_size=patch_size, image_size=sizes[level], exemplar_size=tuple(exemplar.shape[-2:]),
-                               coarse_exemplar_size=tuple(exemplars[level + 1].shape[-2:]))
+            nnf = upsample_nnf(nnf, patch_size=patch_size, image_size=sizes[level], exemplar_size=size_of(exemplar),
+                               coarse_exemplar_size=size_of(exemplars[level + 1]))
         weights = None
         for number in range(iterations):
             picture = reconstruct(nnf, exemplar, patch_size=patch_size, weights=weights)

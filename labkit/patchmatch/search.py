@@ -14,7 +14,7 @@ from labkit.patchmatch.iterate import distances, iterate
 from labkit.patchmatch.matching import Matching, describe_matching, random_field
 from labkit.patchmatch.reference import SCHEDULES
 from labkit.patchmatch.sheets import from_sheets
-from labkit.validation import describe, validate_choice, validate_integer
+from labkit.validation import describe, size_of, validate_choice, validate_integer
 
 __all__ = ["exact_nnf", "nnf_distance", "patchmatch"]
 
@@ -232,7 +232,7 @@ def _named(field: Tensor, k: int, matching: Matching, exemplar: Tensor) -> tuple
     if matching.names is None:
         nnf = field[:, 1:, 0].clone()
     else:
-        nnf, transform = from_sheets(field, matching.names, tuple(exemplar.shape[-2:]), matching.side)
+        nnf, transform = from_sheets(field, matching.names, size_of(exemplar), matching.side)
         transform = transform if k > 1 else transform[0]
     return (nnf if k > 1 else nnf[0]), transform
 

@@ -12,7 +12,7 @@ from labkit.patchmatch.search import patchmatch
 from labkit.patchmatch.voting import reconstruct, vote_of_middles
 from labkit.pyramids import gaussian_pyramid
 from labkit.runtime import generator, seed_of
-from labkit.validation import validate_integer, validate_number
+from labkit.validation import size_of, validate_integer, validate_number
 
 __all__ = ["stylize"]
 
@@ -69,7 +69,7 @@ def stylize(content: Tensor, style: Tensor, *, patch_size: int = 5, levels: int 
     Matching", ICIP 2022. Lecture part I, "Automatic Style Transfer with patch matching".
     """
     validate_patches(content, style, patch_size, batch=False, names=("content", "style"))
-    levels = validate_levels(levels, patch_size, tuple(content.shape[-2:]), tuple(style.shape[-2:]))
+    levels = validate_levels(levels, patch_size, size_of(content), size_of(style))
     validate_integer(iterations, name="iterations", minimum=1)
     validate_integer(k, name="k", minimum=1)
     validate_integer(seed, name="seed", minimum=0)
@@ -82,9 +82,9 @@ def stylize(content: Tensor, style: Tensor, *, patch_size: int = 5, levels: int 
     for level in reversed(range(levels)):
         guide, exemplar = contents[level], styles[level]
         if nnf is not None:
-            nnf = upsample_nnf(nnf, patch_size=patch_size, image_size=tuple(guide.shape[-2:]),
-                               exemplar_size=tuple(exemplar.shape[-2:]),
-                               coarse_exemplar_size=tuple(styles[level + 1].shape[-2:]))
+            nnf = upsample_nnf(nnf, patch_size=patch_size, image_size=size_of(guide),
+                               exemplar_size=size_of(exemplar),
+                               coarse_exemplar_size=size_of(styles[level + 1]))
             picture = reconstruct(nnf, exemplar, patch_size=patch_size)
         blend = content_weight + (1 - content_weight) * contour_weight * _contours(guide)
         places = tuple(side - patch_size + 1 for side in exemplar.shape[-2:])

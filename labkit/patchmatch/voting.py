@@ -9,7 +9,7 @@ from labkit.filtering.arrays import as_floats
 from labkit.kernels import available, run
 from labkit.patchmatch.fields import as_kernel_field, channels_last, validate_field
 from labkit.patchmatch.sheets import TRANSFORMS, to_sheets, transformed
-from labkit.validation import describe, validate_choice, validate_image
+from labkit.validation import describe, size_of, validate_choice, validate_image
 
 __all__ = ["reconstruct", "vote", "vote_of_middles"]
 
@@ -72,7 +72,7 @@ def reconstruct(nnf: Tensor, exemplar: Tensor, *, patch_size: int, weights: Tens
     if transform is not None:
         names = tuple(TRANSFORMS[i] for i in transform.unique().tolist())
         sheets = transformed(working, names)
-        field_of_sheets = to_sheets(whole, transform.reshape(shape), names, exemplar.shape[-2:], patch_size)
+        field_of_sheets = to_sheets(whole, transform.reshape(shape), names, size_of(exemplar), patch_size)
     size = tuple(side + patch_size - 1 for side in whole.shape[-2:])
     wanted = torch.ones((1, *size), dtype=torch.bool, device=exemplar.device)
     voted = vote(channels_last(sheets), field_of_sheets.to(exemplar.device), wanted, depth=1, side=patch_size, method=method,

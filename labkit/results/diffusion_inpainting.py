@@ -22,6 +22,7 @@ from contextlib import contextmanager
 from itertools import pairwise
 from multiprocessing import get_context
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -122,10 +123,10 @@ def _middle(image: Tensor) -> Tensor:
 
 def _fills(image: Tensor, mask: Tensor, settings: Mapping, methods: tuple[str, ...]) -> Iterator[tuple[str, Fill]]:
     """The middle region, filled by every method."""
-    training = {"steps": settings["steps"], "batch_size": settings["batch_size"], "crop_size": settings["crop_size"],
-                "mixed_precision": True, "seed": SEED}
+    training: dict[str, Any] = {"steps": settings["steps"], "batch_size": settings["batch_size"], "crop_size": settings["crop_size"],
+                                "mixed_precision": True, "seed": SEED}
     number, sampling_steps = settings["samples"], settings["sampling_steps"]
-    region = {"image": _middle(image).contiguous(), "mask": _middle(mask).contiguous(), "seed": SEED}
+    region: dict[str, Any] = {"image": _middle(image).contiguous(), "mask": _middle(mask).contiguous(), "seed": SEED}
     drawn = region | {"samples": number, "sampling_steps": sampling_steps}
 
     if PATCHES in methods:

@@ -6,6 +6,7 @@ import statistics
 from collections.abc import Callable, Sequence
 from functools import partial
 from itertools import pairwise
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -106,7 +107,7 @@ def gallery(*, size: int, seed: int = 0) -> Figure:
 # --- how good -------------------------------------------------------------------------------------------------------
 
 def _methods(patch_size: int) -> dict[str, Callable[[Tensor, int], Tensor]]:
-    settings = {"levels": SCALES, "patch_size": patch_size}
+    settings: dict[str, Any] = {"levels": SCALES, "patch_size": patch_size}
     return {"GPNN": lambda image, seed: gpnn(image, seed=seed).image,
             "PSin": lambda image, seed: psin(image, seed=seed, **settings).image,
             "PSinOT": lambda image, seed: psin_ot(image, seed=seed, **settings).image}

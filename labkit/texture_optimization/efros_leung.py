@@ -19,7 +19,7 @@ from labkit.filtering.linear import gaussian_kernel
 from labkit.kernels import available, run
 from labkit.runtime import generator, progress
 from labkit.texture_optimization.synthesis import validate_exemplar
-from labkit.validation import validate_choice, validate_integer, validate_mask, validate_number, validate_size
+from labkit.validation import size_of, validate_choice, validate_integer, validate_mask, validate_number, validate_size
 
 __all__ = ["choose", "efros_leung", "fill_hole", "window_errors", "window_weights"]
 
@@ -79,7 +79,7 @@ def efros_leung(exemplar: Tensor, *, size: tuple[int, int] | None = None, patch_
     """
     validate_exemplar(exemplar, patch_size=patch_size, name="exemplar")
     _validate(patch_size, tolerance, max_error, seed, method)
-    height, width = validate_size(size, default=exemplar.shape[-2:])
+    height, width = validate_size(size, default=size_of(exemplar))
     exemplar, draws = exemplar.detach(), generator(seed)
     sides = [min(SEED_SIZE, *both) for both in zip((height, width), exemplar.shape[-2:])]
     row, column = (int(torch.randint(length - side + 1, (), generator=draws))

@@ -26,7 +26,8 @@ from labkit.patchmatch.matching import describe_matching, random_field
 from labkit.pyramids import gaussian_pyramid, level_sizes, upsample
 from labkit.runtime import generator, seed_of
 from labkit.texture_optimization.synthesis import Synthesis, most_levels, validate_exemplar, voted
-from labkit.validation import describe, validate_choice, validate_image, validate_integer, validate_number, validate_size
+from labkit.validation import (describe, size_of, validate_choice, validate_image, validate_integer, validate_number,
+                               validate_size)
 
 __all__ = ["optimize_texture", "period"]
 
@@ -82,7 +83,7 @@ def optimize_texture(exemplar: Tensor, *, size: tuple[int, int] | None = None, p
     All patches are compared where that takes at most 2³¹ multiplications, else PatchMatch finds the matches.
     """
     patch_sizes = _validated_patch_sizes(patch_sizes, exemplar)
-    size = validate_size(size, minimum=min(patch_sizes), default=exemplar.shape[-2:])
+    size = validate_size(size, minimum=min(patch_sizes), default=size_of(exemplar))
     for value, name in ((levels, "levels"), (iterations, "iterations")):
         validate_integer(value, name=name, minimum=1)
     validate_integer(stride, name="stride", minimum=1, maximum=min(patch_sizes))

@@ -18,7 +18,7 @@ from labkit.images import to_grey
 from labkit.runtime import generator, progress
 from labkit.texture_optimization.efros_leung import choose
 from labkit.texture_optimization.synthesis import validate_exemplar
-from labkit.validation import describe, validate_image, validate_integer, validate_number, validate_size
+from labkit.validation import describe, size_of, validate_image, validate_integer, validate_number, validate_size
 
 __all__ = ["image_quilting", "minimum_error_boundary_cut", "transfer_texture"]
 
@@ -68,7 +68,7 @@ def image_quilting(exemplar: Tensor, *, size: tuple[int, int] | None = None, pat
     """
     validate_exemplar(exemplar, patch_size=patch_size, name="exemplar")
     overlap = _validated(patch_size, overlap, tolerance, seed)
-    size = validate_size(size, default=exemplar.shape[-2:])
+    size = validate_size(size, default=size_of(exemplar))
     blocks = _Blocks(exemplar.detach().double(), patch_size)
     return _quilt(blocks, size, overlap, tolerance, generator(seed)).to(exemplar.dtype).contiguous()
 
@@ -128,7 +128,7 @@ def transfer_texture(texture: Tensor, target: Tensor, *, patch_size: int = 18, o
     for number in range(iterations):
         share = weight if iterations == 1 else FIRST_WEIGHT + (weight - FIRST_WEIGHT) * number / (iterations - 1)
         guide = _Guide(_Blocks(brightness, side), wanted, share)
-        painted = _quilt(_Blocks(texture.detach().double(), side), tuple(target.shape[-2:]), overlap, tolerance, draws,
+        painted = _quilt(_Blocks(texture.detach().double(), side), size_of(target), overlap, tolerance, draws,
                          guide=guide, before=painted)
         side = max(2, round(side * 2 / 3))
         overlap = max(1, min(side // 2, round(overlap * 2 / 3)))

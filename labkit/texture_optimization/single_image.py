@@ -22,7 +22,7 @@ from labkit.pyramids import gaussian_pyramid, level_sizes, upsample
 from labkit.runtime import seed_of
 from labkit.texture_optimization.synthesis import Synthesis, most_levels, noise, validate_exemplar, voted
 from labkit.transport import semi_dual_ascent
-from labkit.validation import describe, validate_image, validate_integer, validate_number, validate_size
+from labkit.validation import describe, size_of, validate_image, validate_integer, validate_number, validate_size
 
 __all__ = ["gpnn", "psin", "psin_ot"]
 
@@ -178,7 +178,7 @@ def gpnn(image: Tensor, *, size: tuple[int, int] | None = None, alpha: float = 0
         exemplar, blurred = run.pyramid[level], run.pyramid[level]
         if level < len(run.sizes) - 1:
             picture = resize(picture, size=run.sizes[level])
-            blurred = upsample(run.pyramid[level + 1], size=tuple(exemplar.shape[-2:]))
+            blurred = upsample(run.pyramid[level + 1], size=size_of(exemplar))
         found, backwards = None, None
         run.energy.append([])
         for number in range(iterations):
@@ -199,7 +199,7 @@ class _Run:
     def __init__(self, image: Tensor, size: tuple[int, int] | None, levels: int, patch_size: int, iterations: int, seed: int,
                  trace: bool, ratio: float = 2.0):
         validate_exemplar(image, patch_size=patch_size)
-        size = validate_size(size, minimum=patch_size, default=image.shape[-2:])
+        size = validate_size(size, minimum=patch_size, default=size_of(image))
         for value, name in ((levels, "levels"), (iterations, "iterations")):
             validate_integer(value, name=name, minimum=1)
         validate_integer(seed, name="seed", minimum=0)
@@ -258,7 +258,7 @@ class _Run:
         """The picture and the matches of a scale from those of the next coarser one; distances are carried over, too."""
         found, nearest = carried_over(
             found, patch_size=self.patch_size, size=self.sizes[level], coarse_size=self.sizes[level + 1],
-            exemplar_size=self.pyramid[level].shape[-2:], coarse_exemplar_size=self.pyramid[level + 1].shape[-2:])
+            exemplar_size=size_of(self.pyramid[level]), coarse_exemplar_size=size_of(self.pyramid[level + 1]))
         self.distance = self.distance[nearest]
         return self.reconstruct(found, level), found
 

@@ -11,7 +11,7 @@ from labkit.patchmatch.fields import channels_last
 from labkit.patchmatch.voting import vote
 from labkit.pyramids import level_sizes
 from labkit.runtime import generator
-from labkit.validation import validate_image, validate_patch_size
+from labkit.validation import size_of, validate_image, validate_patch_size
 
 __all__ = ["Synthesis", "most_levels", "noise", "validate_exemplar", "voted"]
 
@@ -42,7 +42,7 @@ def validate_exemplar(image: Tensor, *, patch_size: int, name: str = "image") ->
 
 def most_levels(size: tuple[int, int], exemplar: Tensor, *, patch_size: int, levels: int, ratio: float = 2.0) -> int:
     """As many of the levels as leave room for a patch in both pictures."""
-    sizes = [level_sizes(one, levels=levels, ratio=ratio) for one in (size, exemplar.shape[-2:])]
+    sizes = [level_sizes(one, levels=levels, ratio=ratio) for one in (size, size_of(exemplar))]
     return max(1, sum(min(*a, *b) >= patch_size for a, b in zip(*sizes)))
 
 

@@ -9,7 +9,7 @@ from torch import Tensor
 from labkit.images import match_colors
 from labkit.texture_optimization.energy import optimize_texture
 from labkit.texture_optimization.synthesis import Synthesis
-from labkit.validation import describe, validate_image, validate_number
+from labkit.validation import describe, size_of, validate_image, validate_number
 
 __all__ = ["transfer_style_by_patches"]
 
@@ -49,5 +49,5 @@ def transfer_style_by_patches(content: Tensor, style: Tensor, *, patch_sizes: Se
     if content.shape[0] != style.shape[0]:
         raise ValueError(f"content is {describe(content)} and style {describe(style)}; expected as many channels")
     aim = match_colors(content, reference=style) if recolor else content
-    return optimize_texture(style, size=tuple(content.shape[-2:]), patch_sizes=patch_sizes, levels=levels, stride=stride, r=r,
+    return optimize_texture(style, size=size_of(content), patch_sizes=patch_sizes, levels=levels, stride=stride, r=r,
                             start=aim, fidelity=(aim, content_weight), iterations=iterations, seed=seed, trace=trace)

@@ -19,7 +19,7 @@ from labkit.runtime import generator, seed_of
 from labkit.texture_optimization.gaussian import spot_noise
 from labkit.texture_optimization.synthesis import Synthesis, most_levels, validate_exemplar, voted
 from labkit.transport import semi_dual_ascent
-from labkit.validation import validate_integer, validate_size
+from labkit.validation import size_of, validate_integer, validate_size
 
 __all__ = ["transport_texture"]
 
@@ -70,7 +70,7 @@ def transport_texture(exemplar: Tensor, *, size: tuple[int, int] | None = None, 
     Imaging Sciences 2018. Lecture part II, "Multi-scale Patch-based Optimal Transport".
     """
     validate_exemplar(exemplar, patch_size=patch_size, name="exemplar")
-    size = validate_size(size, minimum=patch_size, default=exemplar.shape[-2:])
+    size = validate_size(size, minimum=patch_size, default=size_of(exemplar))
     for value, name in ((levels, "levels"), (targets, "targets"), (sources, "sources"), (steps, "steps")):
         validate_integer(value, name=name, minimum=1)
     validate_integer(seed, name="seed", minimum=0)
@@ -81,7 +81,7 @@ def transport_texture(exemplar: Tensor, *, size: tuple[int, int] | None = None, 
     for level in range(levels - 1, -1, -1):
         if found is not None:
             found, _ = carried_over(found, patch_size=patch_size, size=sizes[level], coarse_size=sizes[level + 1],
-                                    exemplar_size=pyramid[level].shape[-2:], coarse_exemplar_size=pyramid[level + 1].shape[-2:])
+                                    exemplar_size=size_of(pyramid[level]), coarse_exemplar_size=size_of(pyramid[level + 1]))
             picture = voted(pyramid[level], found, sizes[level], patch_size=patch_size)
         found, cost = _moved(picture, pyramid[level], patch_size, targets, sources, steps, seed_of(seed, level))
         picture = voted(pyramid[level], found, sizes[level], patch_size=patch_size)
