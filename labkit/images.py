@@ -8,8 +8,9 @@ from __future__ import annotations
 
 import io
 import os
+import sys
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 import torch
@@ -19,6 +20,9 @@ from torch import Tensor
 from labkit import runtime
 from labkit.validation import (describe, size_of, validate_choice, validate_image, validate_integer, validate_number,
                                validate_size)
+
+if TYPE_CHECKING:
+    from PIL.Image import Image as Picture
 
 __all__ = ["add_gaussian_noise", "add_poisson_noise", "add_salt_and_pepper_noise", "crop", "data_folder", "from_array",
            "from_lab", "from_ycbcr", "load", "load_clip", "match_colors", "names", "pad", "resize", "save", "tile",
@@ -74,9 +78,10 @@ def load(source: str | os.PathLike | np.ndarray, *, size: int | tuple[int, int] 
 
     Parameters
     ----------
-    source : a path to any file Pillow reads (turned upright by its EXIF tag, transparency composited on white, 8 or
-        16 bits), one of `names()`, or a NumPy array `(H, W)`, `(H, W, 1)`, `(H, W, 3)` or `(H, W, 4)`: integers are
-        divided by the largest value of their type, floats are taken as they are.
+    source : a path to any file Pillow reads (turned upright by its EXIF tag, transparency composited on white), one of
+        `names()`, or a NumPy array `(H, W)`, `(H, W, 1)`, `(H, W, 3)` or `(H, W, 4)`. Integers are divided by the largest
+        value of their type, floats are taken as they are. Files of one channel keep 16 and 32 bits, those in colour 16
+        where they are a still PNG or a TIFF, and 8 elsewhere.
     size : `(height, width)` to resize to, or the length of the longer side; `None` keeps the size.
     grey : one channel (ITU-R 601 luma) instead of what the file has.
 
@@ -95,7 +100,7 @@ def load(source: str | os.PathLike | np.ndarray, *, size: int | tuple[int, int] 
         image = to_grey(image)
     if size is not None:
         height, width = image.shape[-2:]
-        if not isinstance(size, tuple):
+        if not isinstance(size, (tuple, list)):
             validate_integer(size, name="size", minimum=1)
             longest = max(height, width)
             size = (max(1, round(height * size / longest)), max(1, round(width * size / longest)))
@@ -106,26 +111,30 @@ def load(source: str | os.PathLike | np.ndarray, *, size: int | tuple[int, int] 
 def load_clip(name: str | os.PathLike) -> Tensor:
     """Read a short video as a float32 tensor `(T, C, H, W)`: one of the course's clips by name, or any animated picture.
 
+    Every frame, or page of a TIFF file, is read as `load` reads a picture; grey ones become colour where others are.
+
     >>> labkit.images.load_clip("fire").shape
     torch.Size([24, 3, 64, 64])
 
     Raises
     ------
-    FileNotFoundError, ValueError : as `load`.
+    FileNotFoundError, ValueError : as `load`; and ValueError for frames of different size.
     """
-    from PIL import Image, ImageSequence
-
+    if not isinstance(name, (str, os.PathLike)):
+        raise ValueError(f"name is {describe(name)}; expected a path or the name of a clip")
     path = Path(os.fspath(name))
     own = data_folder() / "clips" / f"{path}.png"
     path = own if own.is_file() else path
     if not path.is_file():
         known = ", ".join(sorted(p.stem for p in (data_folder() / "clips").glob("*.png")))
         raise FileNotFoundError(f"no clip and no file is called {os.fspath(name)!r}; the clips are {known}")
-    try:
-        with Image.open(path) as file:
-            return torch.stack([from_array(np.asarray(frame.convert("RGB"))) for frame in ImageSequence.Iterator(file)])
-    except (OSError, SyntaxError) as error:
-        raise ValueError(f"{path} could not be read as a clip: {error}") from error
+    frames = _read(path, clip=True)
+    for number, frame in enumerate(frames):
+        if frame.shape[1:] != frames[0].shape[1:]:
+            raise ValueError(f"{path} could not be read as a clip: frame 0 is {tuple(frames[0].shape[1:])} and frame {number} "
+                             f"{tuple(frame.shape[1:])} pixels (height, width); expected frames of one size")
+    channels = max(len(frame) for frame in frames)
+    return torch.stack([frame.expand(channels, -1, -1) for frame in frames])
 
 
 def _own_pictures() -> dict[str, Path]:
@@ -148,26 +157,132 @@ def _load_named(name: str) -> Tensor:
 
 
 def _load_file(path: Path) -> Tensor:
-    from PIL import Image, ImageOps, UnidentifiedImageError
+    return _read(path, clip=False)[0]
 
+
+def _read(path: Path, *, clip: bool) -> list[Tensor]:
+    """The frames of a file, each as an image: all of a clip, otherwise the first."""
+    from PIL import Image, UnidentifiedImageError
+
+    kind = "clip" if clip else "picture"
     try:
         with Image.open(path) as file:
-            picture = ImageOps.exif_transpose(file)
-            if picture.mode.startswith("I;16") or picture.mode == "I":
-                return from_array(np.asarray(picture).astype(np.float32) / 65535)
-            if picture.mode == "F":
-                return from_array(np.asarray(picture))
-            if picture.has_transparency_data:
-                picture = Image.alpha_composite(Image.new("RGBA", picture.size, "white"), picture.convert("RGBA"))
-            if picture.mode in ("L", "1"):
-                picture = picture.convert("L")
-            else:
-                picture = picture.convert("RGB")
-            return from_array(np.asarray(picture))
+            if not clip:
+                return [_frame(file, path)]
+            # the first picture of some animated PNGs is for readers that know no animation, and no frame of it
+            number_of_frames, frames = getattr(file, "n_frames", 1), []
+            for number in range(1 if file.info.get("default_image") and number_of_frames > 1 else 0, number_of_frames):
+                file.seek(number)
+                frames.append(_frame(file, path))
+            return frames
     except UnidentifiedImageError as error:
         raise ValueError(f"{path} is not a picture that Pillow can read") from error
-    except (OSError, SyntaxError) as error:
-        raise ValueError(f"{path} could not be read as a picture: {error}") from error
+    except Exception as error:      # a decoder raises what it likes: struct.error, KeyError, EOFError, ...
+        raise ValueError(f"{path} could not be read as a {kind}: {error or type(error).__name__}") from error
+
+
+def _frame(file: Any, path: Path) -> Tensor:
+    """The frame at which an open file stands: upright, transparency composited on white."""
+    from PIL import Image, ImageOps
+
+    if file.format == "TIFF" and file.tile and file.tile[0][0] == "libtiff" and sys.byteorder == "little":
+        native = {"I;16BS": "I;16S", "I;32BS": "I;32S", "F;32BF": "F;32F"}.get(_layout(file) or "")
+        if native:      # libtiff has turned the bytes already, and Pillow would turn them again
+            _unpacked_as(file, native)
+    # what only the file knows, and no longer the picture made of it
+    integers, deep, page, transparent = _integers(file), _colours_of_16_bits(file), file.tell(), _transparent(file)
+    picture = ImageOps.exif_transpose(file)
+    if deep is not None:
+        return _on_white(_high_and_low(picture, path, page, deep), transparent)
+    if integers is not None:
+        return _on_white(integers.scaled(np.asarray(picture)), transparent)
+    if picture.mode == "F":
+        return from_array(np.asarray(picture))
+    if picture.has_transparency_data:
+        picture.info["transparency"] = transparent
+        picture = Image.alpha_composite(Image.new("RGBA", picture.size, "white"), picture.convert("RGBA"))
+    return from_array(np.asarray(picture.convert("L" if picture.mode in ("L", "1") else "RGB")))
+
+
+class _Integers(NamedTuple):
+    """How a file of one channel stores integers of more than 8 bits."""
+
+    dtype: np.dtype
+    white: int
+    inverted: bool = False
+
+    def scaled(self, array: np.ndarray) -> np.ndarray:
+        array = array.astype(self.dtype)        # Pillow has signed ones only: of 32 bits, the upper half comes as negative
+        return _of_white(self.white - array if self.inverted else array, self.white)
+
+
+def _integers(file: Any) -> _Integers | None:
+    if file.mode != "I" and not file.mode.startswith("I;16"):
+        return None
+    if file.format == "TIFF":
+        bits, sign = file.tag_v2[258][0], file.tag_v2.get(339, (1,))[0]       # BitsPerSample, SampleFormat: 2 is signed
+        dtype = np.dtype(f"{'int' if sign == 2 else 'uint'}{16 if bits <= 16 else 32}")
+        return _Integers(dtype, 2 ** (bits - (sign == 2)) - 1, inverted=file.tag_v2.get(262) == 0)    # WhiteIsZero
+    if file.mode == "I" and file.format not in ("PNG", "PPM"):                # these two have at most 16 bits
+        return _Integers(np.dtype(np.int32), 2 ** 31 - 1)
+    return _Integers(np.dtype(np.uint16), 2 ** 16 - 1)
+
+
+def _transparent(file: Any) -> Any:
+    """What a file says of transparency; the one grey of a PNG on the scale of the 8 bits that Pillow makes of 2 or 4."""
+    said = file.info.get("transparency")
+    largest = {"L;2": 3, "L;4": 15}.get(_layout(file) or "") if file.format == "PNG" else None
+    return said if largest is None or said is None else said * 255 // largest
+
+
+def _colours_of_16_bits(file: Any) -> str | None:
+    """The layout of the colours of a still PNG or a TIFF file of 16 bits, of which Pillow keeps 8; otherwise `None`."""
+    if file.format not in ("PNG", "TIFF") or (file.format == "PNG" and getattr(file, "is_animated", False)):
+        return None
+    layout = _layout(file)
+    return layout if layout in {f"{mode};16{order}" for mode in ("RGB", "RGBX", "RGBA", "LA") for order in "BLN"} else None
+
+
+def _high_and_low(high: Picture, path: Path, page: int, layout: str) -> np.ndarray:
+    """Colours of 16 bits, (H, W, C): Pillow keeps the high bytes, and the low ones when told that their order is the other."""
+    from PIL import Image, ImageOps
+
+    mode, order = layout[:-1].split(";16")[0], layout[-1]
+    if mode == "LA":        # four bytes a pixel, as RGBA has
+        layout = "RGBA"
+    else:
+        layout = f"{mode};16{'L' if order == 'B' or (order == 'N' and sys.byteorder == 'big') else 'B'}"
+    with Image.open(path) as file:
+        file.seek(page)
+        _unpacked_as(file, layout)
+        low = np.asarray(ImageOps.exif_transpose(file)).astype(np.uint16)
+    if mode == "LA":
+        grey, alpha = low[..., 0] * 256 + low[..., 1], low[..., 2] * 256 + low[..., 3]
+        return np.stack([grey, grey, grey, alpha], axis=-1)
+    return np.asarray(high).astype(np.uint16) * 256 + low
+
+
+def _layout(file: Any) -> str | None:
+    """How Pillow is to unpack an open file's pixels, in its words; `None` where it has no plain pixels."""
+    arguments = file.tile[0][3] if file.tile else None
+    layout = arguments[0] if isinstance(arguments, tuple) else arguments
+    return layout if isinstance(layout, str) else None
+
+
+def _unpacked_as(file: Any, layout: str) -> None:
+    """Have an open file's pixels unpacked otherwise."""
+    for number, tile in enumerate(file.tile):
+        arguments: Any = layout if isinstance(tile[3], str) else (layout, *tile[3][1:])
+        file.tile[number] = tile._replace(args=arguments) if hasattr(tile, "_replace") else (*tile[:3], arguments)
+
+
+def _on_white(array: np.ndarray, transparent: int | tuple[int, ...] | None) -> Tensor:
+    """An image of values of more than 8 bits; pixels of the colour that its file calls transparent are white."""
+    image = from_array(array)
+    if transparent is None or array.shape[2:] == (4,):
+        return image
+    clear = torch.tensor(transparent).reshape(-1, 1, 1) / 65535 == image
+    return image.masked_fill(clear.all(dim=0), 1.0)
 
 
 def from_array(array: np.ndarray) -> Tensor:
@@ -179,7 +294,8 @@ def from_array(array: np.ndarray) -> Tensor:
 
     Raises
     ------
-    ValueError : wrong rank, number of channels or type, or a value that is not finite.
+    ValueError : wrong rank, number of channels or type, a value that is not finite, or integers of more than 16 bits so small
+        that they would be black.
     """
     array = np.asarray(array)
     if array.ndim == 2:
@@ -189,7 +305,7 @@ def from_array(array: np.ndarray) -> Tensor:
     if array.dtype == bool:
         array = array.astype(np.float32)
     elif np.issubdtype(array.dtype, np.integer):
-        array = array.astype(np.float32) / np.iinfo(array.dtype).max
+        array = _of_white(array, np.iinfo(array.dtype).max)
     elif not np.issubdtype(array.dtype, np.floating):
         raise ValueError(f"array has dtype {array.dtype}; expected integers, floats or booleans")
     image = torch.from_numpy(np.array(array.transpose(2, 0, 1), dtype=np.float32, order="C"))
@@ -197,6 +313,15 @@ def from_array(array: np.ndarray) -> Tensor:
         image = image[:3] * image[3:] + (1 - image[3:])
     validate_image(image, name="array")
     return image
+
+
+def _of_white(array: np.ndarray, white: int) -> np.ndarray:
+    """Integers as shares of white; refused where more than 16 bits were kept for less than the first of 256 levels."""
+    largest = int(array.max())
+    if white > 65535 and 0 < largest < white // 256:
+        raise ValueError(f"array holds integers up to {largest}, which would be black: white is {white}, the largest of their type; "
+                         "expected integers of 8 or 16 bits, or floats in [0, 1]")
+    return array.astype(np.float32) / white
 
 
 def to_array(image: Tensor) -> np.ndarray:
@@ -250,14 +375,25 @@ def save(image: Tensor, path: str | os.PathLike) -> None:
 
     Raises
     ------
-    ValueError : no image, or an ending that no format has.
+    ValueError : no image, an ending that no format has, or a format that cannot be written or does not take this image.
     """
     from PIL import Image
 
-    picture = Image.fromarray(to_pixels(image))
-    if Path(path).suffix.lower() not in Image.registered_extensions():
-        raise ValueError(f"path ends in {Path(path).suffix!r}, which names no picture format; expected .png or .jpg")
-    picture.save(path)
+    if not isinstance(path, (str, os.PathLike)):
+        raise ValueError(f"path is {describe(path)}; expected the path of a file")
+    ending = Path(path).suffix
+    format = Image.registered_extensions().get(ending.lower())
+    if format is None:
+        raise ValueError(f"path ends in {ending!r}, which names no picture format; expected .png or .jpg")
+    if format not in Image.SAVE:
+        raise ValueError(f"path ends in {ending!r}, a format that Pillow reads but does not write; expected .png or .jpg")
+    picture, file = Image.fromarray(to_pixels(image)), io.BytesIO()
+    try:
+        picture.save(file, format=format)
+    except Exception as error:      # an encoder raises what it likes, for a mode or a size that its format does not have
+        raise ValueError(f"image is {describe(image)}, which Pillow does not write as {ending!r} ({error}); expected .png or .jpg"
+                         ) from error
+    Path(path).write_bytes(file.getvalue())
 
 
 # --- sizes and borders ----------------------------------------------------------------------------------------------

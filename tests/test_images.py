@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import io
+import struct
+import zlib
 
 import numpy as np
 import pytest
@@ -106,12 +108,220 @@ def test_an_array_is_copied():
     assert float(image.max()) == 0
 
 
+# --- files as they come from elsewhere ------------------------------------------------------------------------------
+
+def _png(path, samples, *, bits=16, colour, transparent=(), interlaced=False):
+    """A PNG file of samples (H, W, C), byte by byte: Pillow writes no colours of 16 bits, nor a grey of 4."""
+    def chunk(kind, data):
+        return struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
+
+    def lines(part):    # the first as it is, the others as differences to the one above (filter 2)
+        packed = [row.astype(">u2").tobytes() if bits == 16 else bytes(_packed(row.ravel(), bits)) for row in part]
+        above = [bytes(len(packed[0])), *packed]
+        return b"".join((b"\2" if n else b"\0") + bytes((a - b) % 256 for a, b in zip(row, above[n]))
+                        for n, row in enumerate(packed))
+
+    passes = [(0, 0, 8, 8), (0, 4, 8, 8), (4, 0, 8, 4), (0, 2, 4, 4), (2, 0, 4, 2), (0, 1, 2, 2), (1, 0, 2, 1)]     # Adam7
+    parts = [samples[r::dr, c::dc] for r, c, dr, dc in passes] if interlaced else [samples]
+    height, width = samples.shape[:2]
+    path.write_bytes(b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", struct.pack(">IIBBBBB", width, height, bits, colour, 0, 0, interlaced))
+                     + (chunk(b"tRNS", struct.pack(f">{len(transparent)}H", *transparent)) if transparent else b"")
+                     + chunk(b"IDAT", zlib.compress(b"".join(lines(part) for part in parts if part.size))) + chunk(b"IEND", b""))
+
+
+def _packed(values, bits):
+    return np.packbits((values[:, None] >> np.arange(bits)[::-1] & 1).astype(np.uint8))
+
+
+def _integers(*shape, dtype=np.uint16):
+    return np.random.default_rng(0).integers(0, np.iinfo(dtype).max, shape, dtype=dtype, endpoint=True)
+
+
+def _expected(samples, white=65535):
+    """(C, H, W) of samples (H, W, C), of 2 or 4 channels with their alpha."""
+    values = torch.from_numpy(samples / white).float().movedim(-1, 0)
+    if len(values) in (2, 4):
+        values = (values[:-1] * values[-1:] + 1 - values[-1:]).expand(3, -1, -1)
+    return values
+
+
+@pytest.mark.parametrize("interlaced", [False, True])
+@pytest.mark.parametrize("channels, colour", [(1, 0), (3, 2), (2, 4), (4, 6)])
+def test_sixteen_bits_of_a_png_keep_their_precision_in_colour_too(tmp_path, channels, colour, interlaced):
+    samples = _integers(11, 13, channels)
+    _png(tmp_path / "deep.png", samples, colour=colour, interlaced=interlaced)
+    torch.testing.assert_close(images.load(tmp_path / "deep.png"), _expected(samples), rtol=0, atol=2e-7)
+
+
+@pytest.mark.parametrize("byteorder", ["<", ">"])
+@pytest.mark.parametrize("compression", [None, "zlib"])
+@pytest.mark.parametrize("dtype, channels", [(np.uint16, 1), (np.uint16, 3), (np.uint16, 4), (np.int16, 1),
+                                             (np.int32, 1), (np.uint32, 1), (np.float32, 1)])
+def test_a_tiff_file_is_read_by_the_type_of_its_values(tmp_path, dtype, channels, compression, byteorder):
+    tifffile = pytest.importorskip("tifffile")
+    if dtype == np.uint32 and byteorder == ">":
+        pytest.skip("Pillow has no such mode")
+    if dtype == np.float32:
+        samples, white = np.random.default_rng(0).random((5, 7, 1), dtype=dtype), 1
+    else:
+        samples, white = _integers(5, 7, channels, dtype=dtype), np.iinfo(dtype).max
+    options = {"photometric": "minisblack"} if channels == 1 else {"photometric": "rgb"}
+    if channels == 4:
+        options["extrasamples"] = ["unassalpha"]
+    tifffile.imwrite(tmp_path / "deep.tif", samples if channels > 1 else samples[..., 0], byteorder=byteorder,
+                     compression=compression, **options)
+    torch.testing.assert_close(images.load(tmp_path / "deep.tif"), _expected(samples, white), rtol=0, atol=2e-7)
+
+
+def test_a_tiff_file_whose_white_is_zero_is_turned_round(tmp_path):
+    tifffile = pytest.importorskip("tifffile")
+    samples = _integers(5, 7)
+    tifffile.imwrite(tmp_path / "film.tif", samples, photometric="miniswhite")
+    torch.testing.assert_close(images.load(tmp_path / "film.tif"), 1 - _expected(samples[..., None]), rtol=0, atol=2e-7)
+
+
+def test_integers_of_32_bits_that_would_be_black_are_refused(tmp_path):
+    Image.fromarray(np.arange(12, dtype=np.int32).reshape(3, 4)).save(tmp_path / "count.tif")
+    with pytest.raises(ValueError, match=r"count.tif.*up to 11, .*white is 2147483647"):
+        images.load(tmp_path / "count.tif")
+    Image.fromarray(np.zeros((3, 4), np.int32)).save(tmp_path / "night.tif")
+    assert float(images.load(tmp_path / "night.tif").max()) == 0
+    with pytest.raises(ValueError, match="array holds integers up to 255, which would be black"):
+        images.from_array(np.arange(256).reshape(16, 16))
+
+
+@pytest.mark.parametrize("bits, colour, clear", [(1, 0, (1,)), (2, 0, (2,)), (4, 0, (9,)), (8, 0, (77,)), (16, 0, (30000,)),
+                                                 (8, 2, (1, 2, 3)), (16, 2, (500, 40000, 7))])
+def test_the_transparent_colour_of_a_png_is_white_whatever_its_bits(tmp_path, bits, colour, clear):
+    samples = np.zeros((2, 3, len(clear)), int)
+    samples[1, 2] = clear
+    samples[0, 0] = np.subtract(clear, 1)       # a neighbour in value stays
+    _png(tmp_path / "clear.png", samples, bits=bits, colour=colour, transparent=clear)
+    image = images.load(tmp_path / "clear.png")
+    expected = _expected(samples, 2 ** bits - 1)
+    expected[:, 1, 2] = 1
+    torch.testing.assert_close(image, expected.expand(image.shape), rtol=0, atol=2e-7)
+
+
+def test_a_file_with_more_pixels_than_are_read_is_named(tmp_path, monkeypatch):
+    images.save(_picture(20, 30), tmp_path / "panorama.png")
+    monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 200)
+    for read, kind in ((images.load, "picture"), (images.load_clip, "clip")):
+        with pytest.raises(ValueError, match=rf"panorama.png could not be read as a {kind}: .*600 pixels"):
+            read(tmp_path / "panorama.png")
+
+
+def test_a_damaged_file_is_named_whatever_its_reader_raises(tmp_path):
+    for ending in (".png", ".tif", ".gif", ".bmp", ".webp", ".jpg", ".ppm", ".tga", ".ico", ".dds", ".pcx", ".sgi", ".jp2"):
+        file, rng = io.BytesIO(), np.random.default_rng(0)
+        Image.effect_noise((24, 24), 50).convert("RGB").save(file, format=Image.registered_extensions()[ending])
+        for _ in range(30):
+            content = bytearray(file.getvalue())
+            for place in rng.integers(0, len(content), 6):
+                content[place] = rng.integers(0, 256)
+            path = tmp_path / f"damaged{ending}"
+            path.write_bytes(content[:rng.integers(1, len(content))])
+            for read in (images.load, images.load_clip):
+                try:
+                    read(path)
+                except ValueError as error:
+                    assert path.name in str(error)
+
+
+def test_an_upload_that_is_too_large_is_named_by_its_own_name(monkeypatch):
+    from labkit.widgets.uploads import read_upload
+
+    monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 200)
+    with pytest.raises(ValueError, match="mine.png could not be read.*600 pixels"):
+        read_upload("mine.png", images.to_bytes(_picture(20, 30)))
+
+
+@pytest.mark.parametrize("name, message", [("a.psd", "'.psd', a format that Pillow reads but does not write"),
+                                           ("a.fli", "'.fli', a format that Pillow reads"), ("a.h5", "does not write as '.h5'"),
+                                           ("a.xbm", "does not write as '.xbm'"), ("a.palm", "does not write as '.palm'"),
+                                           ("a", "path ends in ''"), (3, "path is int 3")])
+def test_a_format_that_cannot_be_written_is_refused_and_leaves_no_file(tmp_path, name, message):
+    with pytest.raises(ValueError, match=message):
+        images.save(_picture(), name if isinstance(name, int) else tmp_path / name)
+    assert not list(tmp_path.iterdir())
+
+
+# --- clips ----------------------------------------------------------------------------------------------------------
+
 def test_clips_are_videos():
     for path in sorted((images.data_folder() / "clips").glob("*.png")):
         clip = images.load_clip(path.stem)
         assert clip.ndim == 4 and clip.shape[0] > 1 and clip.shape[1] == 3
     with pytest.raises(FileNotFoundError, match="no clip"):
         images.load_clip("nothing")
+    with pytest.raises(ValueError, match="name is int 3"):
+        images.load_clip(3)
+
+
+@pytest.mark.parametrize("dtype, channels", [(np.uint8, 1), (np.uint8, 3), (np.uint16, 1), (np.uint16, 3),
+                                             (np.int32, 1), (np.float32, 1)])
+def test_a_page_is_read_as_a_picture_is(tmp_path, dtype, channels):
+    tifffile = pytest.importorskip("tifffile")
+    pages = np.random.default_rng(0).random((4, 5, 7, channels), dtype=np.float32)
+    if dtype != np.float32:
+        pages = (pages * np.iinfo(dtype).max).astype(dtype)
+    pages = pages if channels > 1 else pages[..., 0]
+    options = {"photometric": "rgb" if channels == 3 else "minisblack"}
+    tifffile.imwrite(tmp_path / "pages.tif", pages, **options)
+    clip = images.load_clip(tmp_path / "pages.tif")
+    assert tuple(clip.shape) == (4, channels, 5, 7)
+    for frame, page in zip(clip, pages):
+        tifffile.imwrite(tmp_path / "page.tif", page, **options)
+        assert torch.equal(frame, images.load(tmp_path / "page.tif")) and torch.equal(frame, images.from_array(page))
+
+
+def test_grey_pages_among_coloured_ones_become_colour(tmp_path):
+    first, *rest = Image.new("L", (3, 2), 51), Image.new("RGB", (3, 2), (255, 0, 51))
+    first.save(tmp_path / "mixed.tif", save_all=True, append_images=rest)
+    torch.testing.assert_close(images.load_clip(tmp_path / "mixed.tif")[:, :, 0, 0], torch.tensor([[0.2] * 3, [1, 0, 0.2]]))
+
+
+def test_pages_of_different_size_are_named(tmp_path):
+    first, *rest = (Image.new("RGB", size) for size in ((3, 2), (3, 2), (4, 2)))
+    first.save(tmp_path / "mixed.tif", save_all=True, append_images=rest)
+    with pytest.raises(ValueError, match=r"mixed.tif .*frame 0 is \(2, 3\) and frame 2 \(2, 4\)"):
+        images.load_clip(tmp_path / "mixed.tif")
+
+
+@pytest.mark.parametrize("ending", ["png", "gif", "webp", "tif"])
+def test_hidden_colours_of_an_animated_picture_are_white(tmp_path, ending):
+    frames = []
+    for k in range(3):
+        frame = Image.new("RGBA", (6, 4), (255, 0, 0, 0))       # red, and not to be seen
+        frame.paste((0, 0, 255, 255), (k, 0, k + 2, 4))
+        frames.append(frame)
+    animation = {"disposal": 2} if ending in ("gif", "png") else {}
+    frames[0].save(tmp_path / f"moving.{ending}", save_all=True, append_images=frames[1:],
+                   **({"lossless": True, "exact": True} if ending == "webp" else animation))
+    clip = images.load_clip(tmp_path / f"moving.{ending}")
+    for k, frame in enumerate(clip):
+        expected = torch.ones(3, 4, 6)
+        expected[:2, :, k:k + 2] = 0
+        torch.testing.assert_close(frame, expected, rtol=0, atol=0.01)
+
+
+@pytest.mark.parametrize("ending", ["png", "webp"])
+def test_a_clip_on_its_side_is_turned_upright(tmp_path, ending):
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    frames = [Image.fromarray(np.uint8([[[255] * 3] * 6, [[20 * k] * 3] * 6])) for k in range(3)]
+    frames[0].save(tmp_path / f"turned.{ending}", save_all=True, append_images=frames[1:], exif=exif,
+                   **({"lossless": True} if ending == "webp" else {}))
+    clip = images.load_clip(tmp_path / f"turned.{ending}")
+    assert tuple(clip.shape) == (3, 3, 6, 2) and float(clip[..., 1].min()) == 1
+    torch.testing.assert_close(clip[2, ..., 0], torch.full((3, 6), 40 / 255))
+
+
+def test_a_picture_that_stands_before_an_animation_is_no_frame_of_it(tmp_path):
+    first, *rest = (Image.new("RGB", (3, 2), (shade,) * 3) for shade in (255, 0, 51))
+    first.save(tmp_path / "moving.png", save_all=True, append_images=rest, default_image=True)
+    assert images.load_clip(tmp_path / "moving.png")[:, 0, 0, 0].tolist() == pytest.approx([0, 0.2])
+    assert float(images.load(tmp_path / "moving.png").min()) == 1
 
 
 # --- sizes and borders ----------------------------------------------------------------------------------------------
