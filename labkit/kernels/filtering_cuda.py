@@ -22,11 +22,14 @@ try:
 except ImportError:
     from numba import config
 
+from labkit.kernels.shared import compiled
+
 # A small picture cannot fill a large device, and a warning about it helps nobody.
 config.CUDA_LOW_OCCUPANCY_WARNINGS = 0
 
 THREADS = 128
 CHANNELS = 4          # image channels that one thread of the bilateral filter sums up in registers
+_place = compiled(cuda.jit(device=True)).place
 
 
 def _launch(kernel, threads, *arguments):
@@ -79,8 +82,8 @@ def _gaussian_across(image, out, weights, columns, row_gain, column_gain):
 
 @cuda.jit(device=True)
 def _pixel(shape, i):
-    return i // (shape[3] * shape[2] * shape[1]), i // (shape[3] * shape[2]) % shape[1], i // shape[3] % shape[2], \
-        i % shape[3]
+    plane, y, x = _place(i, shape[2], shape[3])
+    return plane // shape[1], plane % shape[1], y, x
 
 
 # --- box ------------------------------------------------------------------------------------------------------------
@@ -96,8 +99,7 @@ def box(image, out, rows, columns, row_gain, column_gain):
 @cuda.jit
 def _box_down(image, out, rows):
     count, channels, height, width = image.shape
-    i = cuda.grid(1)
-    n, c, x = i // (width * channels), i // width % channels, i % width
+    n, c, x = _place(cuda.grid(1), channels, width)
     if n < count:
         side = rows.size - height + 1
         total = 0.0
@@ -114,8 +116,7 @@ def _box_down(image, out, rows):
 @cuda.jit
 def _box_across(image, out, columns, row_gain, column_gain):
     count, channels, height, width = image.shape
-    i = cuda.grid(1)
-    n, c, y = i // (height * channels), i // height % channels, i % height
+    n, c, y = _place(cuda.grid(1), channels, height)
     if n < count:
         side = columns.size - width + 1
         total = 0.0
@@ -143,8 +144,7 @@ def bilateral(image, guide, out, radius, sigma_space, sigma_color):
 @cuda.jit
 def _bilateral(image, guide, out, space, color):
     count, channels, height, width = image.shape
-    i = cuda.grid(1)
-    n, y, x = i // (width * height), i // width % height, i % width
+    n, y, x = _place(cuda.grid(1), height, width)
     if n < count:
         radius = space.size // 2
         zero = color - color                                      # of the image's type, as all sums here

@@ -19,6 +19,8 @@ Memory: `field` and `distance`, 16 k bytes a patch with float32, twice for jump 
 
 from __future__ import annotations
 
+from typing import Any, NamedTuple
+
 import numpy as np
 from numba import njit, prange
 
@@ -27,6 +29,21 @@ from labkit.kernels.shared import compiled
 __all__ = ["TILE", "distances", "jump_flooding", "random_search", "red_black", "sequential", "vote"]
 
 TILE = 64
+
+class Pictures(NamedTuple):
+    """What is compared with what, as the comment at the top describes it, and by which distance."""
+
+    image: Any
+    exemplar: Any
+    weights: Any
+    valid: Any
+    prices: Any
+    active: Any
+    depth: int
+    side: int
+    channels: int
+    absolute: bool
+
 
 # Differences of one row of a patch are summed in vector registers ("reassoc"): the order is fixed by the compiled code.
 jit = njit(fastmath={"contract", "reassoc"}, forceinline=True)
@@ -65,9 +82,8 @@ def _weighted_absolute_row(a, b, w, total):
 
 
 @plain
-def _distance(image, exemplar, weights, shape, absolute, t, y, x, s, v, u, bound):
+def _distance(image, exemplar, weights, depth, side, channels, absolute, t, y, x, s, v, u, bound):
     """The distance of two patches; of one that exceeds `bound`, anything above `bound`: it stops at that row."""
-    depth, side, channels = shape
     x, u, length = x * channels, u * channels, side * channels
     total = image.dtype.type(0)
     for a in range(depth):
@@ -84,25 +100,32 @@ def _distance(image, exemplar, weights, shape, absolute, t, y, x, s, v, u, bound
 
 
 @plain
-def _consider(image, exemplar, weights, valid, prices, field, distance, shape, absolute, t, y, x, s, v, u):
+def _priced(pictures, prices, t, y, x, s, v, u, farthest):
+    """The distance with the price of the patch of the exemplar; of one that is not below `farthest`, anything that is not.
+
+    `prices` is that of the pictures, by itself: numba leaves out what is not taken where an argument is `None`.
+    """
+    image, exemplar, weights, _, _, _, depth, side, channels, absolute = pictures
+    if prices is None:
+        return _distance(image, exemplar, weights, depth, side, channels, absolute, t, y, x, s, v, u, farthest)
+    gain, bias = prices[0, s, v, u], prices[1, s, v, u]
+    bound = (farthest - bias) / gain
+    found = _distance(image, exemplar, weights, depth, side, channels, absolute, t, y, x, s, v, u, bound)
+    return farthest if found > bound else gain * found + bias      # beyond the bound, the sum is unfinished
+
+
+@plain
+def _consider(pictures, field, distance, t, y, x, s, v, u):
     """Take the candidate (s, v, u) for the patch (t, y, x) if it may be a match, is new, and is among the k nearest."""
-    sheets, rows, columns = valid.shape
-    if s < 0 or v < 0 or u < 0 or s >= sheets or v >= rows or u >= columns or not valid[s, v, u]:
+    sheets, rows, columns = pictures.valid.shape
+    if s < 0 or v < 0 or u < 0 or s >= sheets or v >= rows or u >= columns or not pictures.valid[s, v, u]:
         return
     k = distance.shape[0]
     for i in range(k):
         if field[i, 2, t, y, x] == u and field[i, 1, t, y, x] == v and field[i, 0, t, y, x] == s:
             return
     farthest = distance[k - 1, t, y, x]
-    if prices is None:
-        found = _distance(image, exemplar, weights, shape, absolute, t, y, x, s, v, u, farthest)
-    else:
-        gain, bias = prices[0, s, v, u], prices[1, s, v, u]
-        bound = (farthest - bias) / gain
-        found = _distance(image, exemplar, weights, shape, absolute, t, y, x, s, v, u, bound)
-        if found > bound:       # an unfinished sum
-            return
-        found = gain * found + bias
+    found = _priced(pictures, pictures.prices, t, y, x, s, v, u, farthest)
     if not found < farthest:
         return
     place = k - 1
@@ -116,36 +139,35 @@ def _consider(image, exemplar, weights, valid, prices, field, distance, shape, a
 
 
 @plain
-def _search(image, exemplar, weights, valid, prices, field, distance, shape, absolute, t, y, x, radius, key):
+def _search(pictures, field, distance, t, y, x, radius, key):
     """Candidates at random around the k matches, in windows of half the radius each time, down to one pixel."""
     k, frames, height, width = distance.shape
-    sheets, rows, columns = valid.shape
+    sheets, rows, columns = pictures.valid.shape
     draw = _first_draw(t, y, x, height, width, k)
     for i in range(k):
         s, v, u = field[i, 0, t, y, x], field[i, 1, t, y, x], field[i, 2, t, y, x]
         reach = radius
         while reach >= 1:
             sheet, row, column = _candidate(key, draw, s, v, u, reach, sheets, rows, columns)
-            _consider(image, exemplar, weights, valid, prices, field, distance, shape, absolute, t, y, x, sheet, row, column)
+            _consider(pictures, field, distance, t, y, x, sheet, row, column)
             draw += 2
             reach //= 2
 
 
 @plain
-def _propagate(image, exemplar, weights, valid, prices, active, source, field, distance, shape, absolute, t, y, x, dt, dy,
-               dx):
+def _propagate(pictures, source, field, distance, t, y, x, dt, dy, dx):
     """Try the matches of the neighbour at (t - dt, y - dy, x - dx) in `source`, moved by the same (dt, dy, dx)."""
     k, frames, height, width = distance.shape
     a, b, c = t - dt, y - dy, x - dx
-    if a < 0 or b < 0 or c < 0 or a >= frames or b >= height or c >= width or not active[a, b, c]:
+    if a < 0 or b < 0 or c < 0 or a >= frames or b >= height or c >= width or not pictures.active[a, b, c]:
         return
     for i in range(k):
-        _consider(image, exemplar, weights, valid, prices, field, distance, shape, absolute, t, y, x,
+        _consider(pictures, field, distance, t, y, x,
                   source[i, 0, a, b, c] + dt, source[i, 1, a, b, c] + dy, source[i, 2, a, b, c] + dx)
 
 
 @njit(cache=True, parallel=True)
-def _sequential(image, exemplar, weights, valid, prices, active, field, distance, shape, absolute, step, radius, key):
+def _sequential(pictures, field, distance, step, radius, key):
     k, frames, height, width = distance.shape
     down, across = -(-height // TILE), -(-width // TILE)
     for frame in range(frames):
@@ -158,28 +180,23 @@ def _sequential(image, exemplar, weights, valid, prices, active, field, distance
                     y = row if step > 0 else height - 1 - row
                     for column in range(left, min(left + TILE, width)):
                         x = column if step > 0 else width - 1 - column
-                        if not active[t, y, x]:
+                        if not pictures.active[t, y, x]:
                             continue
                         for axis in (2, 1, 0):
-                            _propagate(image, exemplar, weights, valid, prices, active, field, field, distance, shape,
-                                       absolute,
-                                       t, y, x, step * (axis == 0), step * (axis == 1), step * (axis == 2))
-                        _search(image, exemplar, weights, valid, prices, field, distance, shape, absolute, t, y, x,
-                                radius, key)
+                            _propagate(pictures, field, field, distance, t, y, x,
+                                       step * (axis == 0), step * (axis == 1), step * (axis == 2))
+                        _search(pictures, field, distance, t, y, x, radius, key)
 
 
 @plain
-def _from_neighbours(image, exemplar, weights, valid, prices, active, source, field, distance, shape, absolute, t, y, x,
-                     step):
+def _from_neighbours(pictures, source, field, distance, t, y, x, step):
     for n in range(6):
         way, axis = (-step if n < 3 else step), 2 - n % 3
-        _propagate(image, exemplar, weights, valid, prices, active, source, field, distance, shape, absolute,
-                   t, y, x, way * (axis == 0), way * (axis == 1), way * (axis == 2))
+        _propagate(pictures, source, field, distance, t, y, x, way * (axis == 0), way * (axis == 1), way * (axis == 2))
 
 
 @njit(cache=True, parallel=True)
-def _jump_flooding(image, exemplar, weights, valid, prices, active, source, source_distance, field, distance, shape,
-                   absolute, step):
+def _jump_flooding(pictures, source, source_distance, field, distance, step):
     k, frames, height, width = distance.shape
     for line in prange(frames * height):
         t, y = line // height, line % height
@@ -188,45 +205,40 @@ def _jump_flooding(image, exemplar, weights, valid, prices, active, source, sour
                 distance[i, t, y, x] = source_distance[i, t, y, x]
                 for axis in range(3):
                     field[i, axis, t, y, x] = source[i, axis, t, y, x]
-            if active[t, y, x]:
-                _from_neighbours(image, exemplar, weights, valid, prices, active, source, field, distance, shape,
-                                 absolute, t, y, x, step)
+            if pictures.active[t, y, x]:
+                _from_neighbours(pictures, source, field, distance, t, y, x, step)
 
 
 @njit(cache=True, parallel=True)
-def _red_black(image, exemplar, weights, valid, prices, active, field, distance, shape, absolute, step, color):
+def _red_black(pictures, field, distance, step, color):
     k, frames, height, width = distance.shape
     for line in prange(frames * height):
         t, y = line // height, line % height
         for x in range((t + y + color) % 2, width, 2):
-            if active[t, y, x]:
-                _from_neighbours(image, exemplar, weights, valid, prices, active, field, field, distance, shape, absolute,
-                                 t, y, x, step)
+            if pictures.active[t, y, x]:
+                _from_neighbours(pictures, field, field, distance, t, y, x, step)
 
 
 @njit(cache=True, parallel=True)
-def _random_search(image, exemplar, weights, valid, prices, active, field, distance, shape, absolute, radius, key):
+def _random_search(pictures, field, distance, radius, key):
     k, frames, height, width = distance.shape
     for line in prange(frames * height):
         t, y = line // height, line % height
         for x in range(width):
-            if active[t, y, x]:
-                _search(image, exemplar, weights, valid, prices, field, distance, shape, absolute, t, y, x, radius, key)
+            if pictures.active[t, y, x]:
+                _search(pictures, field, distance, t, y, x, radius, key)
 
 
 @njit(cache=True, parallel=True)
-def _distances(image, exemplar, weights, prices, active, field, distance, shape, absolute):
+def _distances(pictures, field, distance):
     k, frames, height, width = distance.shape
     for line in prange(frames * height):
         t, y = line // height, line % height
         for x in range(width):
             for i in range(k):
-                if active[t, y, x]:
+                if pictures.active[t, y, x]:
                     s, v, u = field[i, 0, t, y, x], field[i, 1, t, y, x], field[i, 2, t, y, x]
-                    found = _distance(image, exemplar, weights, shape, absolute, t, y, x, s, v, u, image.dtype.type(np.inf))
-                    if prices is not None:
-                        found = prices[0, s, v, u] * found + prices[1, s, v, u]
-                    distance[i, t, y, x] = found
+                    distance[i, t, y, x] = _priced(pictures, pictures.prices, t, y, x, s, v, u, distance.dtype.type(np.inf))
 
 
 @njit(cache=True, parallel=True)
@@ -260,44 +272,38 @@ def _vote(exemplar, field, weights, wanted, out, shape):
 
 def distances(image, exemplar, weights, prices, active, field, distance, depth: int, side: int, absolute: bool) -> None:
     """Write into `distance` those of the matches in `field`, where `active`."""
-    _distances(image, exemplar, weights, prices, active, field, distance, _shape(image, active, depth, side), absolute)
+    # whether a place is valid is not asked: any such array serves
+    _distances(_pictures(image, exemplar, weights, active, prices, active, depth, side, absolute), field, distance)
 
 
 def sequential(image, exemplar, weights, valid, prices, active, field, distance, depth: int, side: int, absolute: bool,
-               step: int,
-               radius: int, key: int) -> None:
+               step: int, radius: int, key: int) -> None:
     """One iteration in scan order (`step` 1, neighbours left and above) or against it (-1, right and below), in place.
 
     `radius` is that of the first random window, and `key` the seed of this iteration, from 0 to 2⁶³ - 1.
     """
-    _sequential(image, exemplar, weights, valid, prices, active, field, distance, _shape(image, active, depth, side),
-                absolute,
-                step, radius, key)
+    _sequential(_pictures(image, exemplar, weights, valid, prices, active, depth, side, absolute), field, distance, step,
+                radius, key)
 
 
 def jump_flooding(image, exemplar, weights, valid, prices, active, source, source_distance, field, distance, depth: int,
-                  side: int,
-                  absolute: bool, step: int) -> None:
+                  side: int, absolute: bool, step: int) -> None:
     """Propagate from the neighbours `step` patches away along every axis, out of `source` into `field`."""
-    _jump_flooding(image, exemplar, weights, valid, prices, active, source, source_distance, field, distance,
-                   _shape(image, active, depth, side), absolute, step)
+    _jump_flooding(_pictures(image, exemplar, weights, valid, prices, active, depth, side, absolute), source, source_distance,
+                   field, distance, step)
 
 
 def red_black(image, exemplar, weights, valid, prices, active, field, distance, depth: int, side: int, absolute: bool,
-              step: int,
-              color: int) -> None:
+              step: int, color: int) -> None:
     """Propagate, in place, to the patches of one colour of a chessboard from those `step` (odd) away, of the other."""
-    _red_black(image, exemplar, weights, valid, prices, active, field, distance, _shape(image, active, depth, side),
-               absolute, step,
-               color)
+    _red_black(_pictures(image, exemplar, weights, valid, prices, active, depth, side, absolute), field, distance, step, color)
 
 
 def random_search(image, exemplar, weights, valid, prices, active, field, distance, depth: int, side: int, absolute: bool,
                   radius: int, key: int) -> None:
     """The random search alone, in place; `radius` and `key` as in `sequential`."""
-    _random_search(image, exemplar, weights, valid, prices, active, field, distance, _shape(image, active, depth, side),
-                   absolute,
-                   radius, key)
+    _random_search(_pictures(image, exemplar, weights, valid, prices, active, depth, side, absolute), field, distance, radius,
+                   key)
 
 
 def vote(exemplar, field, weights, wanted, out, depth: int, side: int, channels: int) -> None:
@@ -308,6 +314,6 @@ def vote(exemplar, field, weights, wanted, out, depth: int, side: int, channels:
     _vote(exemplar, field, weights, wanted, out, (depth, side, channels))
 
 
-def _shape(image, active, depth: int, side: int) -> tuple[int, int, int]:
-    """Depth and side of a patch, and the number of channels."""
-    return depth, side, image.shape[2] // (active.shape[2] + side - 1)
+def _pictures(image, exemplar, weights, valid, prices, active, depth: int, side: int, absolute: bool) -> Pictures:
+    channels = image.shape[2] // (active.shape[2] + side - 1)
+    return Pictures(image, exemplar, weights, valid, prices, active, depth, side, channels, absolute)

@@ -9,6 +9,8 @@ as on the CPU. Nothing is allocated.
 
 from __future__ import annotations
 
+from typing import Any, NamedTuple
+
 import numpy as np
 from numba import cuda
 
@@ -20,18 +22,36 @@ BLOCK = 128
 _place, _first_draw, _candidate = compiled(cuda.jit(device=True))
 
 
+class Pictures(NamedTuple):
+    """As `patchmatch_cpu.Pictures`; where there are no weights or prices, another array stands there that is not read."""
+
+    image: Any
+    exemplar: Any
+    weights: Any
+    weighted: bool
+    valid: Any
+    prices: Any
+    priced: bool
+    active: Any
+    depth: int
+    side: int
+    channels: int
+    absolute: bool
+
+
 @cuda.jit(device=True)
-def _distance(image, exemplar, weights, weighted, depth, side, channels, absolute, t, y, x, s, v, u, bound):
+def _distance(pictures, t, y, x, s, v, u, bound):
+    image, exemplar, weights, channels = pictures.image, pictures.exemplar, pictures.weights, pictures.channels
     total = bound - bound       # a zero of the picture's type: a literal would turn the sums into double precision
-    for a in range(depth):
-        for b in range(side):
-            for j in range(side * channels):
+    for a in range(pictures.depth):
+        for b in range(pictures.side):
+            for j in range(pictures.side * channels):
                 difference = image[t + a, y + b, x * channels + j] - exemplar[s + a, v + b, u * channels + j]
-                if absolute:
+                if pictures.absolute:
                     difference = abs(difference)
                 else:
                     difference = difference * difference
-                if weighted:
+                if pictures.weighted:
                     difference *= weights[t + a, y + b, x * channels + j]
                 total += difference
             if total > bound:
@@ -40,8 +60,8 @@ def _distance(image, exemplar, weights, weighted, depth, side, channels, absolut
 
 
 @cuda.jit(device=True)
-def _consider(image, exemplar, weights, weighted, valid, prices, priced, field, distance, depth, side, channels, absolute,
-              t, y, x, s, v, u):
+def _consider(pictures, field, distance, t, y, x, s, v, u):
+    valid, prices, priced = pictures.valid, pictures.prices, pictures.priced
     sheets, rows, columns = valid.shape
     if s < 0 or v < 0 or u < 0 or s >= sheets or v >= rows or u >= columns or valid[s, v, u] == 0:
         return
@@ -53,7 +73,7 @@ def _consider(image, exemplar, weights, weighted, valid, prices, priced, field, 
     bound = farthest
     if priced:
         bound = (farthest - prices[1, s, v, u]) / prices[0, s, v, u]
-    found = _distance(image, exemplar, weights, weighted, depth, side, channels, absolute, t, y, x, s, v, u, bound)
+    found = _distance(pictures, t, y, x, s, v, u, bound)
     if priced:
         if found > bound:       # an unfinished sum
             return
@@ -73,26 +93,22 @@ def _consider(image, exemplar, weights, weighted, valid, prices, priced, field, 
 
 
 @cuda.jit(device=True)
-def _search(image, exemplar, weights, weighted, valid, prices, priced, field, distance, depth, side, channels, absolute,
-            t, y, x, radius, key):
+def _search(pictures, field, distance, t, y, x, radius, key):
     k, frames, height, width = distance.shape
-    sheets, rows, columns = valid.shape
+    sheets, rows, columns = pictures.valid.shape
     draw = _first_draw(t, y, x, height, width, k)
     for i in range(k):
         s, v, u = field[i, 0, t, y, x], field[i, 1, t, y, x], field[i, 2, t, y, x]
         reach = radius
         while reach >= 1:
             sheet, row, column = _candidate(key, draw, s, v, u, reach, sheets, rows, columns)
-            _consider(image, exemplar, weights, weighted, valid, prices, priced, field, distance, depth, side, channels, absolute,
-                      t, y, x, sheet, row, column)
+            _consider(pictures, field, distance, t, y, x, sheet, row, column)
             draw += 2
             reach //= 2
 
 
 @cuda.jit(device=True)
-def _propagate(image, exemplar, weights, weighted, valid, prices, priced, active, source, field, distance, depth, side,
-               channels, absolute,
-               t, y, x, way, axis):
+def _propagate(pictures, source, field, distance, t, y, x, way, axis):
     k, frames, height, width = distance.shape
     dt, dy, dx = 0, 0, 0
     if axis == 0:
@@ -102,18 +118,15 @@ def _propagate(image, exemplar, weights, weighted, valid, prices, priced, active
     else:
         dx = way
     a, b, c = t - dt, y - dy, x - dx
-    if a < 0 or b < 0 or c < 0 or a >= frames or b >= height or c >= width or active[a, b, c] == 0:
+    if a < 0 or b < 0 or c < 0 or a >= frames or b >= height or c >= width or pictures.active[a, b, c] == 0:
         return
     for i in range(k):
-        _consider(image, exemplar, weights, weighted, valid, prices, priced, field, distance, depth, side, channels,
-                  absolute, t, y, x,
+        _consider(pictures, field, distance, t, y, x,
                   source[i, 0, a, b, c] + dt, source[i, 1, a, b, c] + dy, source[i, 2, a, b, c] + dx)
 
 
 @cuda.jit
-def _sequential(image, exemplar, weights, weighted, valid, prices, priced, active, field, distance, depth, side, channels,
-                absolute, step,
-                radius, key, frame, diagonal):
+def _sequential(pictures, field, distance, step, radius, key, frame, diagonal):
     k, frames, height, width = distance.shape
     row = cuda.grid(1)
     column = diagonal - row
@@ -122,20 +135,15 @@ def _sequential(image, exemplar, weights, weighted, valid, prices, priced, activ
     t = frame if step > 0 else frames - 1 - frame
     y = row if step > 0 else height - 1 - row
     x = column if step > 0 else width - 1 - column
-    if active[t, y, x] == 0:
+    if pictures.active[t, y, x] == 0:
         return
     for n in range(3):
-        _propagate(image, exemplar, weights, weighted, valid, prices, priced, active, field, field, distance, depth, side,
-                   channels, absolute,
-                   t, y, x, step, 2 - n)
-    _search(image, exemplar, weights, weighted, valid, prices, priced, field, distance, depth, side, channels, absolute,
-            t, y, x, radius, key)
+        _propagate(pictures, field, field, distance, t, y, x, step, 2 - n)
+    _search(pictures, field, distance, t, y, x, radius, key)
 
 
 @cuda.jit
-def _jump_flooding(image, exemplar, weights, weighted, valid, prices, priced, active, source, source_distance, field,
-                   distance, depth, side,
-                   channels, absolute, step):
+def _jump_flooding(pictures, source, source_distance, field, distance, step):
     k, frames, height, width = distance.shape
     t, y, x = _place(cuda.grid(1), height, width)
     if t >= frames:
@@ -144,53 +152,44 @@ def _jump_flooding(image, exemplar, weights, weighted, valid, prices, priced, ac
         distance[i, t, y, x] = source_distance[i, t, y, x]
         for axis in range(3):
             field[i, axis, t, y, x] = source[i, axis, t, y, x]
-    if active[t, y, x] != 0:
+    if pictures.active[t, y, x] != 0:
         for n in range(6):
-            _propagate(image, exemplar, weights, weighted, valid, prices, priced, active, source, field, distance, depth,
-                       side, channels,
-                       absolute, t, y, x, -step if n < 3 else step, 2 - n % 3)
+            _propagate(pictures, source, field, distance, t, y, x, -step if n < 3 else step, 2 - n % 3)
 
 
 @cuda.jit
-def _red_black(image, exemplar, weights, weighted, valid, prices, priced, active, field, distance, depth, side, channels,
-               absolute, step, color):
+def _red_black(pictures, field, distance, step, color):
     k, frames, height, width = distance.shape
     t, y, x = _place(cuda.grid(1), height, width)
     if t >= frames:
         return
-    if active[t, y, x] != 0 and (t + y + x) % 2 == color:
+    if pictures.active[t, y, x] != 0 and (t + y + x) % 2 == color:
         for n in range(6):
-            _propagate(image, exemplar, weights, weighted, valid, prices, priced, active, field, field, distance, depth,
-                       side, channels,
-                       absolute, t, y, x, -step if n < 3 else step, 2 - n % 3)
+            _propagate(pictures, field, field, distance, t, y, x, -step if n < 3 else step, 2 - n % 3)
 
 
 @cuda.jit
-def _random_search(image, exemplar, weights, weighted, valid, prices, priced, active, field, distance, depth, side,
-                   channels, absolute, radius,
-                   key):
+def _random_search(pictures, field, distance, radius, key):
     k, frames, height, width = distance.shape
     t, y, x = _place(cuda.grid(1), height, width)
     if t >= frames:
         return
-    if active[t, y, x] != 0:
-        _search(image, exemplar, weights, weighted, valid, prices, priced, field, distance, depth, side, channels,
-                absolute, t, y, x, radius, key)
+    if pictures.active[t, y, x] != 0:
+        _search(pictures, field, distance, t, y, x, radius, key)
 
 
 @cuda.jit
-def _distances(image, exemplar, weights, weighted, prices, priced, active, field, distance, depth, side, channels,
-               absolute, largest):
+def _distances(pictures, field, distance, largest):
     k, frames, height, width = distance.shape
     t, y, x = _place(cuda.grid(1), height, width)
     if t >= frames:
         return
-    if active[t, y, x] != 0:
+    if pictures.active[t, y, x] != 0:
         for i in range(k):
             s, v, u = field[i, 0, t, y, x], field[i, 1, t, y, x], field[i, 2, t, y, x]
-            total = _distance(image, exemplar, weights, weighted, depth, side, channels, absolute, t, y, x, s, v, u, largest)
-            if priced:
-                total = prices[0, s, v, u] * total + prices[1, s, v, u]
+            total = _distance(pictures, t, y, x, s, v, u, largest)
+            if pictures.priced:
+                total = pictures.prices[0, s, v, u] * total + pictures.prices[1, s, v, u]
             distance[i, t, y, x] = total
 
 
@@ -225,46 +224,38 @@ def _vote(exemplar, field, weights, weighted, wanted, out, depth, side, channels
 
 def distances(image, exemplar, weights, prices, active, field, distance, depth, side, absolute) -> None:
     """As `patchmatch_cpu.distances`."""
-    channels = _channels(image, active, side)
-    _distances[_grid(active), BLOCK](image, exemplar, *_weighted(weights, image), *_priced(prices, distance), active,
-                                     field, distance, depth,
-                                     side, channels, absolute, np.finfo(distance.dtype).max)
+    pictures = _pictures(image, exemplar, weights, active, prices, active, distance, depth, side, absolute)
+    _distances[_grid(active), BLOCK](pictures, field, distance, np.finfo(distance.dtype).max)
 
 
 def sequential(image, exemplar, weights, valid, prices, active, field, distance, depth, side, absolute, step, radius,
                key) -> None:
     """As `patchmatch_cpu.sequential`."""
     frames, height, width = active.shape
-    channels = _channels(image, active, side)
+    pictures = _pictures(image, exemplar, weights, valid, prices, active, distance, depth, side, absolute)
     for frame in range(frames):
         for diagonal in range(height + width - 1):
-            _sequential[-(-height // BLOCK), BLOCK](image, exemplar, *_weighted(weights, image), valid, *_priced(prices,
-                    distance), active, field, distance,
-                                                    depth, side, channels, absolute, step, radius, key, frame, diagonal)
+            _sequential[-(-height // BLOCK), BLOCK](pictures, field, distance, step, radius, key, frame, diagonal)
 
 
 def jump_flooding(image, exemplar, weights, valid, prices, active, source, source_distance, field, distance, depth, side,
-                  absolute,
-                  step) -> None:
+                  absolute, step) -> None:
     """As `patchmatch_cpu.jump_flooding`."""
-    _jump_flooding[_grid(active), BLOCK](image, exemplar, *_weighted(weights, image), valid, *_priced(prices, distance),
-                                         active, source, source_distance,
-                                         field, distance, depth, side, _channels(image, active, side), absolute, step)
+    pictures = _pictures(image, exemplar, weights, valid, prices, active, distance, depth, side, absolute)
+    _jump_flooding[_grid(active), BLOCK](pictures, source, source_distance, field, distance, step)
 
 
 def red_black(image, exemplar, weights, valid, prices, active, field, distance, depth, side, absolute, step, color) -> None:
     """As `patchmatch_cpu.red_black`."""
-    _red_black[_grid(active), BLOCK](image, exemplar, *_weighted(weights, image), valid, *_priced(prices, distance),
-                                     active, field, distance, depth, side,
-                                     _channels(image, active, side), absolute, step, color)
+    pictures = _pictures(image, exemplar, weights, valid, prices, active, distance, depth, side, absolute)
+    _red_black[_grid(active), BLOCK](pictures, field, distance, step, color)
 
 
 def random_search(image, exemplar, weights, valid, prices, active, field, distance, depth, side, absolute, radius,
                   key) -> None:
     """As `patchmatch_cpu.random_search`."""
-    _random_search[_grid(active), BLOCK](image, exemplar, *_weighted(weights, image), valid, *_priced(prices, distance),
-                                         active, field, distance, depth, side,
-                                         _channels(image, active, side), absolute, radius, key)
+    pictures = _pictures(image, exemplar, weights, valid, prices, active, distance, depth, side, absolute)
+    _random_search[_grid(active), BLOCK](pictures, field, distance, radius, key)
 
 
 def vote(exemplar, field, weights, wanted, out, depth, side, channels) -> None:
@@ -275,18 +266,11 @@ def vote(exemplar, field, weights, wanted, out, depth, side, channels) -> None:
     _vote[_grid(wanted), BLOCK](exemplar, field, weights, weighted, wanted, out, depth, side, channels, one)
 
 
-def _weighted(weights, image) -> tuple:
-    """The weights, and whether there are any: something has to be handed over in any case."""
-    return (image, False) if weights is None else (weights, True)
-
-
-def _priced(prices, distance) -> tuple:
-    return (distance, False) if prices is None else (prices, True)
+def _pictures(image, exemplar, weights, valid, prices, active, distance, depth, side, absolute) -> Pictures:
+    channels = image.shape[2] // (active.shape[2] + side - 1)
+    return Pictures(image, exemplar, image if weights is None else weights, weights is not None, valid,
+                    distance if prices is None else prices, prices is not None, active, depth, side, channels, absolute)
 
 
 def _grid(places) -> int:
     return -(-places.size // BLOCK)
-
-
-def _channels(image, active, side) -> int:
-    return image.shape[2] // (active.shape[2] + side - 1)
