@@ -201,13 +201,13 @@ class Descent(Loop):
             self._optimizer.step(closure)
             self._apply_projection(before.pixels)
             self._ask_finite_pixels()
-        except BaseException:
+            self.step += 1
+            for name, number in value.losses.items():
+                self.history.setdefault(name, []).append(number)
+            self._keep_frame()
+        except BaseException:  # part of it may be of the next step
             self._go_back(before)
             raise
-        self.step += 1
-        for name, number in value.losses.items():
-            self.history.setdefault(name, []).append(number)
-        self._keep_frame()
 
     def _ask_finite_pixels(self) -> None:
         if not bool(torch.isfinite(self._pixels).all()):
