@@ -16,6 +16,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from labkit.filtering.linear import gaussian_kernel
+from labkit.filtering.arrays import as_floats
 from labkit.kernels import available, run
 from labkit.runtime import generator, progress
 from labkit.texture_optimization.synthesis import validate_exemplar
@@ -192,11 +193,10 @@ def choose(errors: Tensor, *, tolerance: float, draw: float, slack: float = 0.0)
 def _grown(image: Tensor, known: Tensor, exemplar: Tensor, candidates: Tensor, patch_size: int, tolerance: float,
            max_error: float, draws: torch.Generator, callback: Callback | None, method: str) -> Tensor:
     """The image (C, H, W) with all its pixels known."""
-    dtype = image.dtype if image.dtype == torch.float64 else torch.float32
     r = patch_size // 2
-    canvas, seen = F.pad(image.to(dtype), (r, r, r, r)), F.pad(known, (r, r, r, r))[0]
+    canvas, seen = F.pad(as_floats(image), (r, r, r, r)), F.pad(known, (r, r, r, r))[0]
     inside = (slice(r, r + image.shape[-2]), slice(r, r + image.shape[-1]))
-    exemplar = exemplar.to(dtype).contiguous()
+    exemplar = exemplar.to(canvas.dtype).contiguous()
     fill = _fill_compiled if method == "kernel" and available() else _fill_reference
     layers = progress(_layers(seen, inside, patch_size, draws), description="Efros–Leung", total=_depth(known))
     for number, (pixels, chances) in enumerate(layers, start=1):
