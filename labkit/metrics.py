@@ -2,7 +2,8 @@
 
 Metrics of two pictures take both by position, `metric(image, reference)`, and return a 0-d tensor for two images
 `(C, H, W)` and one value per picture, `(N,)`, for two batches `(N, C, H, W)`, in the dtype and on the device of
-`image`. Channels count alike unless said otherwise.
+`image`; what is a sum rather than a mean comes in float32 at least, since float16 ends at 65504. Channels count alike
+unless said otherwise. Where a metric has no slope (of equal pictures, at flat places), its gradient is 0.
 
 | same pixels            | `mse`, `rmse` (0 is best), `psnr` (dB, ∞ is best)                                          |
 | same structure         | `ssim`, `ms_ssim`, `fsim`, `haarpsi`, `vif` (1 is best), `gmsd` (0 is best)                |
@@ -24,6 +25,7 @@ from types import ModuleType
 import torch
 import torch.nn.functional as F
 from torch import Tensor
+from torch.overrides import TorchFunctionMode
 
 from labkit.features import random_features
 from labkit.operators import gradient
@@ -66,7 +68,7 @@ def rmse(image: Tensor, reference: Tensor) -> Tensor:
     tensor(0.5000)
     """
     image, reference, finish = _pair(image, reference)
-    return finish((image - reference).square().mean(dim=(1, 2, 3)).sqrt())
+    return finish(_root((image - reference).square().mean(dim=(1, 2, 3))))
 
 
 def psnr(image: Tensor, reference: Tensor, *, data_range: float = 1.0) -> Tensor:
@@ -84,21 +86,28 @@ def psnr(image: Tensor, reference: Tensor, *, data_range: float = 1.0) -> Tensor
     """
     validate_number(data_range, name="data_range", above=0)
     image, reference, finish = _pair(image, reference)
-    return finish(10 * torch.log10(data_range ** 2 / (image - reference).square().mean(dim=(1, 2, 3))))
+    error = (image - reference).square().mean(dim=(1, 2, 3))
+    equal = error == 0
+    return finish(torch.where(equal, math.inf, 10 * torch.log10(data_range ** 2 / torch.where(equal, 1, error))))
 
 
 def total_variation(image: Tensor, *, isotropic: bool = True) -> Tensor:
     """The sum over pixels of ‖∇u‖, or of |∂₁u| + |∂₂u| if not `isotropic`; channels are added up.
 
-    A difference that would leave the image is 0. One value for (C, H, W), (N,) for (N, C, H, W).
+    A difference that would leave the image is 0. One value for (C, H, W), (N,) for (N, C, H, W), in float32 at least.
+    At flat places the gradient is 0, one of the subgradients.
 
     >>> labkit.metrics.total_variation(torch.tensor([[[0.0, 0.0, 1.0]]]))
     tensor(1.)
     """
     validate_image(image)
     down, right = gradient(image if image.dtype == torch.float64 else image.float())
-    size = torch.hypot(down, right) if isotropic else down.abs() + right.abs()
-    return size.sum(dim=(-3, -2, -1)).to(image.dtype)
+    if isotropic:
+        flat = (down == 0) & (right == 0)
+        size = torch.where(flat, 0, torch.hypot(torch.where(flat, 1, down), right))
+    else:
+        size = down.abs() + right.abs()
+    return size.sum(dim=(-3, -2, -1))
 
 
 # --- structural similarity ------------------------------------------------------------------------------------------
@@ -168,6 +177,7 @@ def ms_ssim(image: Tensor, reference: Tensor, *, levels: int = 5, data_range: fl
     if min(image.shape[-2:]) < needed:
         raise ValueError(f"image is {tuple(image.shape[-2:])} pixels; expected at least {needed} along each side for "
                          f"{levels} levels (fewer levels take smaller images)")
+    image, reference = image.double(), reference.double()
     weights = image.new_tensor(_SCALE_WEIGHTS[:levels])
     weights = weights / weights.sum()
     value = image.new_ones(image.shape[:2])
@@ -182,7 +192,11 @@ def ms_ssim(image: Tensor, reference: Tensor, *, levels: int = 5, data_range: fl
 
 
 def _ssim_maps(image: Tensor, reference: Tensor, *, window: str, data_range: float) -> tuple[Tensor, Tensor]:
-    """SSIM, and its contrast-structure factor alone, for every window inside: two tensors (N, C, H', W')."""
+    """SSIM, and its contrast-structure factor alone, for every window inside: two float64 tensors (N, C, H', W').
+
+    A variance E[x²] − E[x]² in float32 is wrong by 1e-7, which beside the constant c2 = 9e-4 is seen in the map.
+    """
+    image, reference = image.double(), reference.double()
     validate_choice(window, name="window", choices=_WINDOWS)
     validate_number(data_range, name="data_range", above=0)
     if window == "gaussian":
@@ -191,15 +205,16 @@ def _ssim_maps(image: Tensor, reference: Tensor, *, window: str, data_range: flo
     else:
         line = torch.ones(7, dtype=torch.float64)
         unbiased = 49 / 48
-    line = (line / line.sum()).to(image)
+    line = line / line.sum()
     if min(image.shape[-2:]) < len(line):
         raise ValueError(f"image is {tuple(image.shape[-2:])} pixels; expected at least {len(line)} along each side, "
                          f"the side of the {window} window")
 
     def mean(values: Tensor) -> Tensor:
-        planes = values.reshape(-1, 1, *values.shape[-2:])
-        planes = F.conv2d(F.conv2d(planes, line[None, None, :, None]), line[None, None, None, :])
-        return planes.reshape(*values.shape[:2], *planes.shape[-2:])
+        for axis in (-2, -1):       # torch's convolutions in float64 take five times as long
+            number = values.shape[axis] - len(line) + 1
+            values = sum(weight * values.narrow(axis, k, number) for k, weight in enumerate(line.tolist()))
+        return values
 
     mean_x, mean_y = mean(image), mean(reference)
     var_x = unbiased * (mean(image.square()) - mean_x.square())
@@ -208,6 +223,7 @@ def _ssim_maps(image: Tensor, reference: Tensor, *, window: str, data_range: flo
     c1, c2 = (0.01 * data_range) ** 2, (0.03 * data_range) ** 2
     contrast = (2 * cov + c2) / (var_x + var_y + c2)
     luminance = (2 * mean_x * mean_y + c1) / (mean_x.square() + mean_y.square() + c1)
+    luminance, contrast = (factor.clamp(max=1) for factor in (luminance, contrast))     # but for rounding they are
     return luminance * contrast, contrast
 
 
@@ -236,13 +252,19 @@ def fsim(image: Tensor, reference: Tensor) -> Tensor:
 def haarpsi(image: Tensor, reference: Tensor) -> Tensor:
     """Haar wavelet-based perceptual similarity (Reisenhofer et al. 2018), by piq: 1 for equal pictures.
 
-    Values in [0, 1]; sides of at least 16 pixels.
+    Values in [0, 1]; sides of at least 16 pixels. 1 for two black pictures, which the formula leaves open (0 / 0) and which
+    darker and darker ones tend to.
 
     >>> clean = labkit.images.load("pebbles", size=64)
     >>> labkit.metrics.haarpsi(clean, clean).round(decimals=4)
     tensor(1.)
     """
-    return _piq("haarpsi", image, reference, smallest=16)
+    def lit(image: Tensor, reference: Tensor) -> tuple[Tensor, Tensor]:
+        """Two black pictures as two grey ones, which are equal as well."""
+        black = torch.maximum(image, reference).amax(dim=(1, 2, 3), keepdim=True) < 1e-6       # a 4000th of a level of 256
+        return torch.where(black, 0.5, image), torch.where(black, 0.5, reference)
+
+    return _piq("haarpsi", image, reference, smallest=16, prepare=lit).clamp(max=1)
 
 
 def vif(image: Tensor, reference: Tensor) -> Tensor:
@@ -395,7 +417,7 @@ def frechet_distance(features_a: Tensor, features_b: Tensor) -> Tensor:
 
     Returns
     -------
-    0-d tensor of the dtype and device of `features_a`.
+    0-d tensor on the device of `features_a`, of its dtype but float32 at least.
 
     References
     ----------
@@ -417,7 +439,7 @@ def frechet_distance(features_a: Tensor, features_b: Tensor) -> Tensor:
     # of a covariance that has no full rank.
     spread = sum(root.square().sum() for root in roots) - 2 * torch.linalg.svdvals(roots[0] @ roots[1].T).sum()
     distance = (means[0] - means[1]).square().sum() + spread
-    return distance.clamp(min=0).to(features_a.dtype)
+    return distance.clamp(min=0).to(torch.promote_types(features_a.dtype, torch.float32))
 
 
 def patch_transport_cost(image: Tensor, reference: Tensor, *, patch_size: int = 11, stride: int = 1,
@@ -480,7 +502,7 @@ def patch_transport_cost(image: Tensor, reference: Tensor, *, patch_size: int = 
         windows = picture.detach().to(dtype).unfold(-2, patch_size, 1).unfold(-2, patch_size, 1)
         rows, columns = place.to(picture.device).unbind(dim=1)
         sets.append(windows[:, rows, columns].movedim(1, 0).flatten(1))
-    return semi_dual_ascent(squared_distances(*sets), steps=steps)[1].clamp(min=0).to(image.dtype)
+    return semi_dual_ascent(squared_distances(*sets), steps=steps)[1].clamp(min=0).to(torch.promote_types(image.dtype, torch.float32))
 
 
 def single_image_distance(image: Tensor, reference: Tensor, *, seed: int = 0) -> Tensor:
@@ -544,7 +566,7 @@ def pixel_diversity(images: Tensor, *, reference: Tensor | None = None) -> Tenso
     if images.ndim != 4 or len(images) < 2:
         raise ValueError(f"images is {describe(images)}; expected a batch (N, C, H, W) of at least 2")
     working = images if images.dtype == torch.float64 else images.float()
-    diversity = working.std(dim=0, correction=0).mean()
+    diversity = _root(working.var(dim=0, correction=0)).mean()
     if reference is not None:
         validate_image(reference, name="reference")
         contrast = reference.to(working).std(correction=0)
@@ -575,12 +597,29 @@ def _pair(image: Tensor, reference: Tensor, *, channels: tuple[int, ...] | None 
     return first, second, lambda values: (values[0] if single else values).to(dtype)
 
 
-def _piq(name: str, image: Tensor, reference: Tensor, *, smallest: int = 1, **options: bool) -> Tensor:
+def _root(values: Tensor) -> Tensor:
+    """√, of slope 0 at 0, where autograd would go on with NaN."""
+    zero = values == 0
+    return torch.where(zero, 0, torch.where(zero, 1, values).sqrt())
+
+
+class _RootsWithSlope(TorchFunctionMode):
+    """Every √ of a package's code as `_root`."""
+
+    def __torch_function__(self, func: Callable, types: object, args: tuple = (), kwargs: dict | None = None) -> object:
+        return _root(args[0]) if func in (torch.sqrt, Tensor.sqrt) else func(*args, **(kwargs or {}))
+
+
+def _piq(name: str, image: Tensor, reference: Tensor, *, smallest: int = 1,
+         prepare: Callable[[Tensor, Tensor], tuple[Tensor, Tensor]] | None = None, **options: bool) -> Tensor:
     package = _package("piq", name.removesuffix("_p").upper())
     image, reference, finish = _pair(image, reference, channels=(1, 3), unit_range=True)
     if min(image.shape[-2:]) < smallest:
         raise ValueError(f"image is {tuple(image.shape[-2:])} pixels; expected at least {smallest} along each side")
-    return finish(getattr(package, name)(image, reference, reduction="none", **options))
+    if prepare is not None:
+        image, reference = prepare(image, reference)
+    with _RootsWithSlope():
+        return finish(getattr(package, name)(image, reference, reduction="none", **options))
 
 
 def _package(name: str, metric: str) -> ModuleType:

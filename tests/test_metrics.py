@@ -76,6 +76,75 @@ def test_gradients_are_finite(metric):
     assert torch.isfinite(image.grad).all() and image.grad.abs().sum() > 0
 
 
+def flat(value, *, channels=3):
+    return torch.full((channels, 44, 44), value)
+
+
+def half(value, other):
+    """Two flat halves."""
+    return torch.cat([flat(value), flat(other)], dim=-1)[..., 22:66].contiguous()
+
+
+FLAT_PAIRS = {"equal": (random(3, 44, 44), random(3, 44, 44)), "equal and flat": (flat(0.3), flat(0.3)), "black": (flat(0.0), flat(0.0)),
+              "white": (flat(1.0), flat(1.0)), "almost black": (flat(2e-6), flat(1e-6)), "two greys": (flat(0.3), flat(0.5)),
+              "black and white": (flat(0.0), flat(1.0)), "a flat image": (flat(0.4), random(3, 44, 44)),
+              "a flat reference": (random(3, 44, 44), flat(0.4)), "flat halves": (half(0.2, 0.7), half(0.2, 0.6)),
+              "equal flat halves": (half(0.2, 0.7), half(0.2, 0.7))}
+
+
+@pytest.mark.parametrize("metric", [f for f in PAIRED if f is not metrics.flip], ids=lambda f: f.__name__)
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+@pytest.mark.parametrize("channels", [1, 3])
+@pytest.mark.parametrize("pair", FLAT_PAIRS)
+def test_gradients_of_equal_and_of_flat_pictures_are_finite(metric, pair, channels, dtype):
+    image, reference = (picture[:channels].to(dtype).clone().requires_grad_() for picture in FLAT_PAIRS[pair])
+    value = call(metric, image, reference)
+    value.backward()
+    assert torch.isfinite(image.grad).all() and torch.isfinite(reference.grad).all()
+    assert 0 <= float(value.detach()) <= (math.inf if metric in (metrics.psnr, metrics.vif) else 1)
+    if pair.split()[0] in ("equal", "black", "white") and "and white" not in pair:
+        best = math.inf if metric is metrics.psnr else 0 if metric.__name__ in DISTANCES else 1
+        assert float(value.detach()) == pytest.approx(best, abs=1e-6 if dtype == torch.float64 else 1e-5)
+
+
+@pytest.mark.parametrize("isotropic", [True, False])
+def test_total_variation_has_a_finite_gradient_at_flat_places(isotropic):
+    for picture in (flat(0.5), half(0.2, 0.7), random(3, 8, 8)):
+        image = picture.clone().requires_grad_()
+        metrics.total_variation(image, isotropic=isotropic).backward()
+        assert torch.isfinite(image.grad).all()
+    assert image.grad.abs().sum() > 0
+    assert torch.autograd.gradcheck(metrics.total_variation, random(1, 4, 5).requires_grad_())
+
+
+def test_the_diversity_of_equal_pictures_has_a_finite_gradient():
+    batch = random(1, 3, 6, 7).repeat(3, 1, 1, 1)
+    batch[0, :, :2] += 0.1
+    batch.requires_grad_()
+    metrics.pixel_diversity(batch).backward()
+    assert torch.isfinite(batch.grad).all() and batch.grad.abs().sum() > 0
+
+
+@pytest.mark.parametrize("measure", [
+    metrics.total_variation, lambda u: metrics.patch_transport_cost(u, torch.zeros_like(u), patch_size=160, stride=20, steps=2),
+    lambda u: metrics.frechet_distance(250 * u[0], -250 * u[0])], ids=["total_variation", "patch_transport_cost", "frechet_distance"])
+def test_sums_over_many_pixels_do_not_overflow_in_float16(measure):
+    image = (torch.arange(3 * 300 * 300).reshape(3, 300, 300) % 2).to(torch.float16) + 0.5
+    value, exact = measure(image), measure(image.double())
+    assert 65504 < float(exact) and float(value) == pytest.approx(float(exact), rel=1e-4)
+
+
+@pytest.mark.parametrize("window", ["gaussian", "uniform"])
+def test_ssim_of_bright_and_nearly_flat_pictures_is_exact_in_float32(window):
+    bright, dim = (0.9 + 0.05 * k + 1e-3 * random(3, 64, 64, seed=k, dtype=torch.float32) for k in range(2))
+    for image, reference in ((bright, dim), (bright, bright + 1e-4), (255 * bright, 255 * dim)):
+        options = {"window": window, "data_range": 255 if image.max() > 2 else 1}
+        exact = metrics.ssim_map(image.double(), reference.double(), **options)
+        torch.testing.assert_close(metrics.ssim_map(image, reference, **options).double(), exact, rtol=0, atol=1e-6)
+        assert metrics.ssim_map(image, reference, **options).max() <= 1 and exact.max() <= 1
+        assert metrics.ssim(image, image.clone(), **options) <= 1
+
+
 @pytest.mark.cuda
 @pytest.mark.parametrize("metric", [*PAIRED, metrics.patch_transport_cost], ids=lambda f: f.__name__)
 def test_a_gpu_gives_the_same(metric):
