@@ -52,6 +52,7 @@ def _times(factor, image):
 def halve(task: Task) -> None:
     with task.property("halves a picture", share=1):
         task.compare(task.image(5, 6))
+        task.compare(task.image(5, 6, dtype=torch.float64))
 
 
 halve.knows({f"times_{factor}": Mistake(f"the picture is multiplied by {factor}", functools.partial(_times, factor)) for factor in range(2, 12)})
