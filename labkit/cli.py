@@ -162,6 +162,7 @@ def grade(submissions: Annotated[Path, typer.Argument(help="a folder of notebook
         _stop(f"\nStopped. What is marked is kept: labkit grade {submissions} --out {out} --resume goes on from here.")
     for remark in done.remarks:
         typer.echo(f"! {remark}")
+    typer.echo(done.counts)
     if not done.rows:
         _stop(f"No submissions were found in {submissions}.")
     mean = sum(row.mark for row in done.rows) / len(done.rows)

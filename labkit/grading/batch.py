@@ -36,13 +36,17 @@ __all__ = ["Class", "default_secret", "grade", "write_class"]
 
 @dataclass(frozen=True)
 class Class:
-    """What has come of a class: the rows of the tables, the items they are made of, and remarks for the instructor."""
+    """What has come of a class: the rows of the tables, the items they are made of, and remarks for the instructor.
+
+    `counts` says how much of what was found is used.
+    """
 
     folder: Path
     rows: list[marks.Row]
     items: list[marks.Item]
     remarks: list[str] = field(default_factory=list)
     graded: int = 0
+    counts: str = ""
 
     @property
     def out_of(self) -> float:
@@ -98,7 +102,7 @@ def grade(submissions: Path, *, out: Path, secret: Path, course: Path, jobs: int
     shutil.rmtree(work / "unpacked", ignore_errors=True)
     shutil.rmtree(work / "scratch", ignore_errors=True)
     done = write_class(out, collection.submissions, results, chosen, people, course, remarks=collection.remarks)
-    return Class(done.folder, done.rows, done.items, done.remarks, graded=len(waiting))
+    return Class(done.folder, done.rows, done.items, done.remarks, graded=len(waiting), counts=collection.counts)
 
 
 def write_class(out: Path, submissions: Sequence[Submission], results: dict[str, dict], chosen: Sequence[Assignment],

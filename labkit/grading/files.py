@@ -11,7 +11,7 @@ import unicodedata
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
-__all__ = ["FORMULA", "file_name", "number", "read_table", "write_table", "write_text"]
+__all__ = ["FORMULA", "file_name", "number", "read_table", "same_name", "write_table", "write_text"]
 
 FORMULA = ("=", "+", "-", "@", "\t", "\r", "\n", "＝", "＋", "－", "＠")    # a spreadsheet runs a cell that starts with one
 
@@ -29,6 +29,11 @@ def file_name(student: str) -> str:
     plain = unicodedata.normalize("NFKD", student).encode("ascii", "ignore").decode()
     plain = re.sub(r"[^A-Za-z0-9]+", "-", plain).strip("-").lower()[:40]
     return f"{plain or 'student'}-{hashlib.sha256(student.encode('utf-8', 'replace')).hexdigest()[:8]}"
+
+
+def same_name(name: str) -> str:
+    """What two spellings of one name have in common: capitals, composed letters and the width of spaces do not count."""
+    return unicodedata.normalize("NFC", " ".join(name.split()).casefold())
 
 
 def write_table(path: Path, header: Sequence[str], rows: Iterable[Sequence[object]], *, mark: bool = True) -> None:
@@ -56,16 +61,21 @@ def _cell(value: object) -> str:
 def read_table(path: Path, *, needs: Sequence[str]) -> list[dict[str, str]]:
     """The rows of a CSV file by the lower-case names of its columns; commas, semicolons or tabs between them.
 
+    A first line `sep=;`, as Excel writes it, says which. Letters come composed, however the file has them: `é` is one.
+
     Raises
     ------
     ValueError : the file is not such a table, or lacks a column of `needs`.
     """
     try:
-        text = path.read_text(encoding="utf-8-sig")
+        text = unicodedata.normalize("NFC", path.read_text(encoding="utf-8-sig"))
     except UnicodeDecodeError:
         raise ValueError(f"{path} is not UTF-8 text; save it as 'CSV UTF-8'") from None
-    first = text.partition("\n")[0]
-    delimiter = max(",;\t", key=first.count)
+    first, _, rest = text.partition("\n")
+    if said := re.fullmatch(r"sep=([,;\t])\s*", first, re.IGNORECASE):
+        text, delimiter = rest, said[1]
+    else:
+        delimiter = max(",;\t", key=first.count)
     rows = list(csv.reader(io.StringIO(text), delimiter=delimiter))
     header = [name.strip().lower() for name in rows[0]] if rows else []
     missing = [name for name in needs if name not in header]

@@ -16,7 +16,7 @@ from pathlib import Path
 
 from labkit.grading.collect import Submission
 from labkit.grading.extract import Assignment
-from labkit.grading.files import number, read_table, write_table
+from labkit.grading.files import number, read_table, same_name, write_table
 
 __all__ = ["LONGEST_ANSWER", "Item", "Override", "Person", "Row", "items_of", "read_class", "read_manual",
            "read_overrides", "rows_of", "write_grades", "write_manual"]
@@ -105,9 +105,9 @@ def read_class(path: Path) -> list[Person]:
     """
     people, seen = [], set()
     for line, row in enumerate(read_table(path, needs=["student"]), start=2):
-        if row["student"].casefold() in seen:
+        if same_name(row["student"]) in seen:
             raise ValueError(f"{path}, line {line}: {row['student']!r} is there twice")
-        seen.add(row["student"].casefold())
+        seen.add(same_name(row["student"]))
         late = number(row.get("late") or "0", where=f"{path}, line {line}: late")
         if late > 100:
             raise ValueError(f"{path}, line {line}: late is {late:g} %; expected 100 at most")
@@ -171,21 +171,24 @@ def rows_of(submissions: Sequence[Submission], results: dict[str, dict], items: 
     people : the class list; empty where there is none.
     """
     remarks, unknown = [], []
-    listed = {person.student.casefold(): person for person in people}
+    owners, left = _owners(submissions, people)
+    groups = {same_name(person.group): person.group for person in people if person.group}
+    manual = _by_our_names(manual, [*(s.student for s in submissions), *(person.student for person in people)])
     rows: dict[str, Row] = {}
     for submission in submissions:
-        person = listed.pop(submission.student.casefold(), None)
-        if people and person is None:
+        person, team = owners.get(submission.student), groups.get(same_name(submission.student), "")
+        if people and person is None and not team:
             unknown.append(submission.student)
-        known = person or Person(submission.student)
-        row = Row(Person(submission.student, known.name, known.email, known.group, known.late,
+        known = person or Person(submission.student, group=team)
+        listed_as = known.student if same_name(known.student) != same_name(submission.student) else ""
+        row = Row(Person(submission.student, known.name or listed_as, known.email, known.group, known.late,
                          known.moodle_id or submission.moodle_id, known.canvas_id or submission.canvas_id, known.login))
         row.result = results[submission.student]
         row.remarks = [*submission.remarks, *row.result.get("remarks", ())]
         rows[submission.student] = row
     if unknown:
         remarks.append(f"Not in the class list: {', '.join(unknown)}.")
-    for person in listed.values():
+    for person in left:
         rows[person.student] = Row(person, remarks=["Nothing was handed in."])
     for row in rows.values():
         row.marks = _marks(row, items, manual)
@@ -193,9 +196,10 @@ def rows_of(submissions: Sequence[Submission], results: dict[str, dict], items: 
     for row in rows.values():
         row.comments = {item: manual[key][1] for item in items if (key := (row.handed_in_by or row.person.student,
                         item.chapter, item.name)) in manual and manual[key][1]}
-    by_name = {student.casefold(): row for student, row in rows.items()}
+    by_name = {same_name(person.student): rows[student] for student, person in owners.items()}
+    by_name |= {same_name(student): row for student, row in rows.items()}
     for override in overrides:
-        row = by_name.get(override.student.casefold())
+        row = by_name.get(same_name(override.student))
         if row is None:
             remarks.append(f"overrides.csv: nobody is called {override.student!r}.")
             continue
@@ -203,6 +207,34 @@ def rows_of(submissions: Sequence[Submission], results: dict[str, dict], items: 
             if override.exercise in (item.name, item.column):
                 row.marks[item], row.overrides[item] = override.mark, override
     return sorted(rows.values(), key=lambda row: (row.person.student.casefold(), row.person.student)), remarks
+
+
+def _owners(submissions: Sequence[Submission], people: Sequence[Person]) -> tuple[dict[str, Person], list[Person]]:
+    """Whose each submission is, of the class list, and who is left: by name, by a platform's number, by group and name.
+
+    Moodle writes `Group 7-Ada Lovelace` where groups hand in together.
+    """
+    def keys(person: Person) -> list[tuple[str, str]]:
+        return [("name", same_name(person.student)), ("moodle", person.moodle_id), ("canvas", person.canvas_id),
+                ("name", same_name(f"{person.group}-{person.student}") if person.group else "")]
+
+    left, owners = list(people), {}
+    for what in range(4):
+        known = {keys(person)[what]: person for person in left if keys(person)[what][1]}
+        for submission in submissions:
+            key = [("name", same_name(submission.student)), ("moodle", submission.moodle_id), ("canvas", submission.canvas_id),
+                   ("name", same_name(submission.student))][what]
+            if submission.student not in owners and key in known:
+                owners[submission.student] = known.pop(key)
+                left.remove(owners[submission.student])
+    return owners, left
+
+
+def _by_our_names(manual: dict[tuple[str, str, str], tuple[float | None, str]],
+                  students: Sequence[str]) -> dict[tuple[str, str, str], tuple[float | None, str]]:
+    """The instructor's marks by the names that the tables use, however the instructor spelt them."""
+    ours = {same_name(student): student for student in reversed(students)}
+    return {(ours.get(same_name(student), student), chapter, question): mark for (student, chapter, question), mark in manual.items()}
 
 
 def _marks(row: Row, items: Sequence[Item], manual: dict) -> dict[Item, float | None]:
@@ -240,7 +272,7 @@ def _share_in_groups(rows: Sequence[Row]) -> None:
 def write_manual(path: Path, rows: Sequence[Row], items: Sequence[Item],
                  manual: dict[tuple[str, str, str], tuple[float | None, str]]) -> None:
     """The table of the written answers, with the marks and comments that are there already."""
-    lines, left = [], dict(manual)
+    lines, left = [], _by_our_names(manual, [row.person.student for row in rows])
     for row in rows:
         chapters = {chapter["name"]: chapter["written"] for chapter in row.result["chapters"]} if row.result else {}
         for item in items:
