@@ -9,7 +9,6 @@ import platform
 import shutil
 import subprocess
 import sys
-import tempfile
 import textwrap
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -201,24 +200,20 @@ def _pictures() -> Finding:
 
 
 def _numba_cache() -> Finding:
-    """Compiled kernels are kept beside labkit, or where numba puts what it cannot put there."""
-    chosen = os.environ.get("NUMBA_CACHE_DIR")
-    beside = Path(__file__).resolve().parent / "kernels"
-    for folder in [Path(chosen)] if chosen else [beside, _user_cache()]:
-        nearest = next(place for place in (folder, *folder.parents) if place.exists())
-        try:
-            with tempfile.TemporaryFile(dir=nearest):
-                return Finding("numba cache", OK, f"kernels are compiled once and kept in {folder}")
-        except OSError:
-            continue
-    return Finding("numba cache", MISSING, "no folder to keep compiled kernels in: every start compiles them again",
-                   "set NUMBA_CACHE_DIR to a folder you can write to")
+    """Compiled kernels are kept where they really will be: beside labkit, in the user's cache, or among temporary files."""
+    from labkit.kernels import cache
 
-
-def _user_cache() -> Path:
-    from numba.misc.appdirs import AppDirs
-
-    return Path(AppDirs(appname="numba", appauthor=False).user_cache_dir)
+    place = cache.folder()
+    if place is None:
+        return Finding("numba cache", MISSING, "no folder to keep compiled kernels in: every start compiles them again",
+                       "set NUMBA_CACHE_DIR to a folder you can write to")
+    if (temporary := cache.temporary()) and place.is_relative_to(temporary):
+        return Finding("numba cache", MISSING, f"kernels are kept in {place} until temporary files are removed, as neither labkit's "
+                       "folder nor your home can be written to", "set NUMBA_CACHE_DIR to a folder you can write to")
+    if damaged := cache.damaged(place):
+        return Finding("numba cache", MISSING, f"damaged: {', '.join(path.name for path in damaged)} in {place}; these kernels are "
+                       "compiled anew when they are first called")
+    return Finding("numba cache", OK, f"kernels are compiled once and kept in {place}")
 
 
 def _descriptor() -> Finding:

@@ -23,6 +23,8 @@ from __future__ import annotations
 import numpy as np
 from numba import njit, prange
 
+from labkit.kernels.cache import kept
+
 __all__ = ["fill"]
 
 RUN = 512               # windows whose errors stay in the first-level cache while all offsets are added
@@ -97,13 +99,15 @@ def _pixel(image, known, planes, start, weights, place, draw, errors, pitch, fac
         known[y + r, x + r] = 1
 
 
-@njit(cache=True)
+@kept
+@njit
 def _one_by_one(image, known, planes, start, weights, pixels, draws, errors, pitch, factor, bound):
     for p in range(len(pixels)):
         _pixel(image, known, planes, start, weights, pixels[p], draws[p], errors[p], pitch, factor, bound)
 
 
-@njit(cache=True, parallel=True)
+@kept
+@njit(parallel=True)
 def _at_once(image, known, planes, start, weights, pixels, draws, errors, pitch, factor, bound):
     for p in prange(len(pixels)):
         _pixel(image, known, planes, start, weights, pixels[p], draws[p], errors[p], pitch, factor, bound)

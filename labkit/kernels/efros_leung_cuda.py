@@ -10,12 +10,15 @@ from __future__ import annotations
 import numpy as np
 from numba import cuda
 
+from labkit.kernels.cache import kept
+
 __all__ = ["fill"]
 
 BLOCK = 128
 
 
-@cuda.jit(cache=True)
+@kept
+@cuda.jit
 def _compare(image, known, exemplar, start, weights, pixels, errors):
     p, k = cuda.blockIdx.y, cuda.grid(1)
     if k >= start.size:
@@ -35,7 +38,8 @@ def _compare(image, known, exemplar, start, weights, pixels, errors):
     errors[p, k] = error
 
 
-@cuda.jit(cache=True)
+@kept
+@cuda.jit
 def _take(image, known, exemplar, start, weights, pixels, draws, errors, factor, bound):
     # Each thread has a run of windows: their order is that of the exemplar, as on the CPU.
     place = cuda.shared.array(BLOCK, np.int64)

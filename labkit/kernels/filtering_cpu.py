@@ -23,16 +23,25 @@ from llvmlite import ir
 from numba import njit, prange, types
 from numba.extending import intrinsic, overload
 
+from labkit.kernels.cache import kept
+
 __all__ = ["bilateral", "box", "exp2", "gaussian", "guided"]
 
 # Multiply and add may fuse. Nothing else of "fast math": reassociation would undo the rounding trick in `exp2`.
 # Division by zero gives infinity as in NumPy: a check for it would keep a loop from becoming vector instructions.
-HOW: dict[str, Any] = {"cache": True, "fastmath": {"contract"}, "error_model": "numpy"}
-compiled, parallel = njit(**HOW), njit(parallel=True, **HOW)
+HOW: dict[str, Any] = {"fastmath": {"contract"}, "error_model": "numpy"}
 BLOCK = 512           # columns that the bilateral filter works on at a time: its eleven row buffers take 22 kB
 SOLVE = 128           # columns that the guided filter solves at a time: its planes of moments take 30 kB
 TOGETHER = 4          # running sums advanced side by side: one alone waits for each addition to finish
 OUTSIDE = 1e18        # guide value of pixels outside the picture: their weight is the lowest that `exp2` gives, 1e-30
+
+
+def compiled(function):
+    return kept(njit(**HOW)(function))
+
+
+def parallel(function):
+    return kept(njit(parallel=True, **HOW)(function))
 
 
 # --- 2 ** z, in vector instructions ---------------------------------------------------------------------------------

@@ -24,6 +24,7 @@ import math
 import numpy as np
 from numba import njit, prange
 
+from labkit.kernels.cache import kept
 from labkit.kernels.filtering_cpu import exp2
 
 __all__ = ["nonlocal_means"]
@@ -183,7 +184,8 @@ def _tile(padded, out, top, left, height, width, n, reach, free, rate):
                 out[c, top + y, left + x] = sums[c, k] / sums[channels, k]
 
 
-@njit(cache=True, parallel=True)
+@kept
+@njit(parallel=True)
 def _nonlocal_means(padded, out, n, reach, free, rate):
     number, _, height, width = out.shape
     down, across = -(-height // TILE_ROWS), -(-width // TILE_COLUMNS)

@@ -13,6 +13,8 @@ import math
 import numpy as np
 from numba import cuda
 
+from labkit.kernels.cache import kept
+
 __all__ = ["nonlocal_means"]
 
 BLOCK = (32, 8)         # columns, rows
@@ -32,7 +34,8 @@ def nonlocal_means(padded, out, patch_size: int, window_size: int, h: float, sig
     _nonlocal_means[grid, BLOCK](padded, out, patch_size, window_size // 2, real(free), real(rate), real(0))
 
 
-@cuda.jit(cache=True)
+@kept
+@cuda.jit
 def _nonlocal_means(padded, out, n, reach, free, rate, zero):
     # `zero` has the picture's type; a literal 0.0 would turn all the arithmetic into double precision.
     # No min() and max(): numba's CUDA target does not compile them (varargs overloads, as of numba 0.68).

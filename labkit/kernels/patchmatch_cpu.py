@@ -24,6 +24,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from numba import njit, prange
 
+from labkit.kernels.cache import kept
 from labkit.kernels.shared import compiled
 
 __all__ = ["TILE", "distances", "jump_flooding", "random_search", "red_black", "sequential", "vote"]
@@ -166,7 +167,8 @@ def _propagate(pictures, source, field, distance, t, y, x, dt, dy, dx):
                   source[i, 0, a, b, c] + dt, source[i, 1, a, b, c] + dy, source[i, 2, a, b, c] + dx)
 
 
-@njit(cache=True, parallel=True)
+@kept
+@njit(parallel=True)
 def _sequential(pictures, field, distance, step, radius, key):
     k, frames, height, width = distance.shape
     down, across = -(-height // TILE), -(-width // TILE)
@@ -195,7 +197,8 @@ def _from_neighbours(pictures, source, field, distance, t, y, x, step):
         _propagate(pictures, source, field, distance, t, y, x, way * (axis == 0), way * (axis == 1), way * (axis == 2))
 
 
-@njit(cache=True, parallel=True)
+@kept
+@njit(parallel=True)
 def _jump_flooding(pictures, source, source_distance, field, distance, step):
     k, frames, height, width = distance.shape
     for line in prange(frames * height):
@@ -209,7 +212,8 @@ def _jump_flooding(pictures, source, source_distance, field, distance, step):
                 _from_neighbours(pictures, source, field, distance, t, y, x, step)
 
 
-@njit(cache=True, parallel=True)
+@kept
+@njit(parallel=True)
 def _red_black(pictures, field, distance, step, color):
     k, frames, height, width = distance.shape
     for line in prange(frames * height):
@@ -219,7 +223,8 @@ def _red_black(pictures, field, distance, step, color):
                 _from_neighbours(pictures, field, field, distance, t, y, x, step)
 
 
-@njit(cache=True, parallel=True)
+@kept
+@njit(parallel=True)
 def _random_search(pictures, field, distance, radius, key):
     k, frames, height, width = distance.shape
     for line in prange(frames * height):
@@ -229,7 +234,8 @@ def _random_search(pictures, field, distance, radius, key):
                 _search(pictures, field, distance, t, y, x, radius, key)
 
 
-@njit(cache=True, parallel=True)
+@kept
+@njit(parallel=True)
 def _distances(pictures, field, distance):
     k, frames, height, width = distance.shape
     for line in prange(frames * height):
@@ -241,7 +247,8 @@ def _distances(pictures, field, distance):
                     distance[i, t, y, x] = _priced(pictures, pictures.prices, t, y, x, s, v, u, distance.dtype.type(np.inf))
 
 
-@njit(cache=True, parallel=True)
+@kept
+@njit(parallel=True)
 def _vote(exemplar, field, weights, wanted, out, shape):
     depth, side, channels = shape
     k, axes, frames, height, width = field.shape
