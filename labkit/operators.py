@@ -18,7 +18,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from labkit.images import pad
-from labkit.validation import (describe, size_of, validate_choice, validate_image, validate_integer, validate_mask,
+from labkit.validation import (describe, known_pixels, size_of, validate_choice, validate_image, validate_integer, validate_mask,
                                validate_number)
 
 __all__ = ["Blur", "Downsample", "Identity", "LinearOperator", "Mask", "disk_kernel", "divergence", "gaussian_kernel",
@@ -50,21 +50,18 @@ class LinearOperator(ABC):
 
     def __call__(self, image: Tensor) -> Tensor:
         """A x, for (C, H, W) or (N, C, H, W), in the dtype and on the device of `image`."""
-        validate_image(image)
-        return _in_float(self._apply, image)
+        return _in_float(self._apply, self._validated(image, name="image"))
 
     def adjoint(self, observation: Tensor) -> Tensor:
         """Aᵀ y, the one image with ⟨A x, y⟩ = ⟨x, Aᵀ y⟩ for all x."""
-        validate_image(observation, name="observation")
-        return _in_float(self._adjoint, observation)
+        return _in_float(self._adjoint, self._validated(observation, name="observation"))
 
     def pseudo_inverse(self, observation: Tensor) -> Tensor:
         """A⁺ y (Moore–Penrose): of all x that bring A x closest to y, the smallest.
 
         With noise in y it is usually a poor picture: what A nearly erased comes back amplified, noise included.
         """
-        validate_image(observation, name="observation")
-        return _in_float(self._pseudo_inverse, observation)
+        return _in_float(self._pseudo_inverse, self._validated(observation, name="observation"))
 
     def squared_norm(self, image: Tensor) -> float:
         """An upper bound of ‖A‖² on images of this size, for the step of a gradient descent.
@@ -74,6 +71,10 @@ class LinearOperator(ABC):
         ones = torch.ones(1, *image.shape[-2:], dtype=torch.float64, device=image.device)
         ahead = self._apply(ones)
         return float(ahead.max() * self._adjoint(torch.ones_like(ahead)).max())
+
+    def _validated(self, image: Tensor, *, name: str) -> Tensor:
+        validate_image(image, name=name)
+        return image
 
     @abstractmethod
     def _apply(self, image: Tensor) -> Tensor:
@@ -107,7 +108,7 @@ class Identity(LinearOperator):
 
 
 class Mask(LinearOperator):
-    """A x = x where pixels are known and 0 where they are missing. It is its own adjoint and pseudo-inverse.
+    """A x = x where pixels are known and 0 where they are missing, even NaN. It is its own adjoint and pseudo-inverse.
 
     >>> mask = torch.tensor([[[False, True, False]]])
     >>> labkit.operators.Mask(mask)(torch.tensor([[[1.0, 2.0, 3.0]]]))
@@ -125,8 +126,10 @@ class Mask(LinearOperator):
         validate_mask(mask, mask)
         self.mask = mask.clone()
 
+    def _validated(self, image: Tensor, *, name: str) -> Tensor:
+        return known_pixels(image, self.mask, name=name, batch=True)
+
     def _apply(self, image: Tensor) -> Tensor:
-        validate_mask(self.mask, image)
         return image.masked_fill(self.mask.to(image.device), 0)
 
     _adjoint = _pseudo_inverse = _apply

@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 
 from labkit.operators import Blur, Identity, LinearOperator, divergence, gradient
-from labkit.validation import describe, validate_image, validate_integer, validate_mask, validate_number
+from labkit.validation import describe, known_pixels, validate_image, validate_integer, validate_number
 
 __all__ = ["inpaint_total_variation", "restore_total_variation", "smoothed_total_variation",
            "smoothed_total_variation_gradient", "tychonov", "wiener"]
@@ -204,7 +204,7 @@ def inpaint_total_variation(observation: Tensor, *, mask: Tensor, eps: float = 0
 
     Parameters
     ----------
-    observation : v, (C, H, W) or (N, C, H, W); its missing pixels are ignored.
+    observation : v, (C, H, W) or (N, C, H, W); its missing pixels are ignored, even NaN.
     mask : (1, H, W) boolean, `True` where pixels are missing.
     eps, callback : as for `restore_total_variation`; the energy is TV_ε.
     steps : of the descent.
@@ -216,8 +216,7 @@ def inpaint_total_variation(observation: Tensor, *, mask: Tensor, eps: float = 0
     -------
     Tensor of the shape, dtype and device of `observation`; known pixels are unchanged to the bit.
     """
-    validate_image(observation, name="observation")
-    validate_mask(mask, observation)
+    known_pixels(observation, mask, name="observation", batch=True)
     validate_number(eps, name="eps", above=0)
     validate_integer(steps, name="steps", minimum=1)
     if mask.all():

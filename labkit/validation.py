@@ -11,7 +11,7 @@ from numbers import Integral, Real
 import torch
 from torch import Tensor
 
-__all__ = ["BORDERS", "describe", "size_of", "validate_choice", "validate_image", "validate_integer", "validate_mask",
+__all__ = ["BORDERS", "describe", "known_pixels", "size_of", "validate_choice", "validate_image", "validate_integer", "validate_mask",
            "validate_number", "validate_patch_size", "validate_same_size", "validate_size"]
 
 BORDERS = ("reflect", "replicate", "periodic", "zero", "normalized")
@@ -42,7 +42,7 @@ def size_of(image: Tensor) -> tuple[int, int]:
 
 
 def validate_image(image: Tensor, *, name: str = "image", channels: tuple[int, ...] | None = None,
-                   batch: bool = True) -> None:
+                   batch: bool = True, finite: bool = True) -> None:
     """Refuse anything but a finite floating-point tensor `(C, H, W)`, or `(N, C, H, W)` where `batch` allows it.
 
     >>> labkit.validation.validate_image(torch.zeros(3, 4, 5))
@@ -57,6 +57,7 @@ def validate_image(image: Tensor, *, name: str = "image", channels: tuple[int, .
     name : how the caller calls it, for the message.
     channels : the numbers of channels that are allowed; `None` allows any.
     batch : whether a batch (or a video) is allowed.
+    finite : whether NaN and infinite values are refused.
 
     Raises
     ------
@@ -75,6 +76,8 @@ def validate_image(image: Tensor, *, name: str = "image", channels: tuple[int, .
     if channels is not None and image.shape[-3] not in channels:
         allowed = " or ".join(map(str, channels))
         raise ValueError(f"{name} is {describe(image)}; expected {allowed} channel{'s' if channels[-1] > 1 else ''}")
+    if not finite:
+        return
     low, high = torch.aminmax(image.detach())   # both are NaN as soon as one value is
     if not (math.isfinite(low) and math.isfinite(high)):
         bad = int((~torch.isfinite(image)).sum())
@@ -107,6 +110,25 @@ def validate_mask(mask: Tensor, image: Tensor, *, name: str = "mask") -> None:
     if not isinstance(mask, Tensor) or mask.dtype != torch.bool or tuple(mask.shape) != (1, height, width):
         raise ValueError(f"{name} is {describe(mask)}; expected a boolean tensor (1, {height}, {width}), "
                          "True where pixels are missing")
+
+
+def known_pixels(image: Tensor, mask: Tensor, *, name: str = "image", mask_name: str = "mask", batch: bool = False) -> Tensor:
+    """The image with 0 where pixels are missing, whatever it holds there; refuses what `validate_image` and `validate_mask` do.
+
+    >>> labkit.validation.known_pixels(torch.tensor([[[0.5, math.nan]]]), torch.tensor([[[False, True]]]))
+    tensor([[[0.5000, 0.0000]]])
+
+    Parameters
+    ----------
+    image : (C, H, W), or (N, C, H, W) where `batch` allows it; finite where pixels are known.
+    mask : bool (1, H, W), `True` where pixels are missing.
+    name, mask_name : how the caller calls them, for the message.
+    """
+    validate_image(image, name=name, batch=batch, finite=False)
+    validate_mask(mask, image, name=mask_name)
+    known = torch.where(mask.to(image.device), 0, image)
+    validate_image(known, name=name, batch=batch)
+    return known
 
 
 def validate_size(size: tuple[int, int] | None, *, name: str = "size", minimum: int | tuple[int, int] = 1,

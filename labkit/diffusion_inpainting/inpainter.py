@@ -237,8 +237,8 @@ def train_unconditional(image: Tensor, mask: Tensor | None = None, *, steps: int
     ------
     ValueError : as `train_inpainter`; also when not even the smallest crops avoid the missing pixels.
     """
-    validate_image(image, batch=False)
     if mask is None:
+        validate_image(image, batch=False)
         mask = torch.zeros(1, *image.shape[-2:], dtype=torch.bool)
     else:
         validate_hole(image, mask)

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from labkit import runtime
-from labkit.validation import describe, validate_image, validate_integer, validate_mask, validate_number
+from labkit.validation import describe, known_pixels, validate_integer, validate_number
 
 __all__ = ["brush_mask", "brush_masks", "brush_path", "draw_path", "validate_hole"]
 
@@ -121,9 +121,8 @@ def draw_path(points: Tensor, *, height: int, width: int, thickness: float) -> T
 
 
 def validate_hole(image: Tensor, mask: Tensor) -> None:
-    """Refuse what is no image (C, H, W) with a mask (1, H, W) of some missing pixels and some known ones."""
-    validate_image(image, batch=False)
-    validate_mask(mask, image)
+    """Refuse what is no image (C, H, W) with a mask (1, H, W) of some missing pixels and some known ones, which are finite."""
+    known_pixels(image, mask)
     missing = int(mask.sum())
     if missing in (0, mask.numel()):
         raise ValueError(f"mask marks {'no pixel' if missing == 0 else 'every pixel'} as missing; expected some, not all")

@@ -26,7 +26,7 @@ from torch import Tensor
 from labkit.diffusion_inpainting.diffusion import Diffusion, to_chain
 from labkit.filtering.arrays import as_floats
 from labkit.patches import extract_patches
-from labkit.validation import describe, validate_image, validate_integer, validate_mask, validate_number
+from labkit.validation import describe, known_pixels, validate_image, validate_integer, validate_number
 
 __all__ = ["PatchDenoiser"]
 
@@ -82,10 +82,10 @@ class PatchDenoiser:
 
     def __init__(self, image: Tensor, mask: Tensor | None = None, *, patch_size: int = 7, core: int = 1, levels: int | None = None,
                  known_sigma: float = 0.1, diffusion: Diffusion | None = None):
-        validate_image(image, batch=False)
         if mask is None:
+            validate_image(image, batch=False)
             mask = torch.zeros_like(image[:1], dtype=torch.bool)
-        validate_mask(mask, image)
+        known_pixels(image, mask)
         validate_integer(patch_size, name="patch_size", minimum=1, maximum=min(image.shape[-2:]), odd=True)
         validate_integer(core, name="core", minimum=1, maximum=patch_size, odd=True)
         if levels is not None:

@@ -16,7 +16,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from labkit.runtime import generator
-from labkit.validation import describe, validate_image, validate_integer, validate_mask, validate_patch_size
+from labkit.validation import describe, known_pixels, validate_image, validate_integer, validate_mask, validate_patch_size
 
 __all__ = ["Match", "as_kernel_field", "channels_last", "draw", "likelihood", "positions", "random_nnf", "shift_map", "touched",
            "typical_distance", "upper_quartile", "validate_field", "validate_patches", "whole_patches"]
@@ -71,6 +71,8 @@ def random_nnf(image: Tensor, exemplar: Tensor, *, patch_size: int, exemplar_mas
     ------
     ValueError : a patch does not fit, or the mask leaves none.
     """
+    if exemplar_mask is not None:
+        exemplar = known_pixels(exemplar, exemplar_mask, name="exemplar", mask_name="exemplar_mask")
     validate_patches(image, exemplar, patch_size, batch=False)
     size = tuple(side - patch_size + 1 for side in image.shape[-2:])
     valid = whole_patches(exemplar, patch_size, exemplar_mask)

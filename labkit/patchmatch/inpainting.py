@@ -28,7 +28,7 @@ from labkit.patchmatch.scales import carried_over
 from labkit.patchmatch.voting import vote
 from labkit.pyramids import coarse_size, downsample
 from labkit.runtime import seed_of
-from labkit.validation import describe, validate_choice, validate_image, validate_integer, validate_mask
+from labkit.validation import describe, known_pixels, validate_choice, validate_image, validate_integer
 
 __all__ = ["inpaint", "inpaint_video"]
 
@@ -55,7 +55,7 @@ def inpaint(image: Tensor, mask: Tensor, *, patch_size: int = 7, levels: int | N
 
     Parameters
     ----------
-    image : (C, H, W) in [0, 1]; values under the mask have no influence.
+    image : (C, H, W) in [0, 1]; values under the mask have no influence, not even NaN.
     mask : bool (1, H, W), `True` where pixels are missing.
     patch_size : side of a patch, in pixels, at least 2; larger ones copy larger structures.
     levels : number of scales, each half the size of the next; `None` takes as many as bring the hole down to the size of
@@ -72,8 +72,7 @@ def inpaint(image: Tensor, mask: Tensor, *, patch_size: int = 7, levels: int | N
     ------
     ValueError : sizes that do not fit, or a mask that leaves too few whole patches to copy from.
     """
-    validate_image(image, batch=False)
-    validate_mask(mask, image)
+    known_pixels(image, mask)
     return _filled(image[None], mask, 1, patch_size, levels, iterations, metric, seed)[0]
 
 
@@ -90,7 +89,7 @@ def inpaint_video(video: Tensor, mask: Tensor, *, patch_size: int = 5, patch_dep
 
     Parameters
     ----------
-    video : (T, C, H, W) in [0, 1].
+    video : (T, C, H, W) in [0, 1]; values under the mask have no influence, not even NaN.
     mask : bool (T, 1, H, W), `True` where pixels are missing.
     patch_size, patch_depth : side of a patch in pixels, and its length in frames.
     levels, iterations, metric, seed : as in `inpaint`; scales halve height and width, not time.
@@ -105,11 +104,12 @@ def inpaint_video(video: Tensor, mask: Tensor, *, patch_size: int = 5, patch_dep
     """
     if not isinstance(video, Tensor) or video.ndim != 4:
         raise ValueError(f"video is {describe(video)}; expected a floating-point tensor (T, C, H, W)")
-    validate_image(video, name="video")
+    validate_image(video, name="video", finite=False)
     frames, _, height, width = video.shape
     if not isinstance(mask, Tensor) or mask.dtype != torch.bool or tuple(mask.shape) != (frames, 1, height, width):
         raise ValueError(f"mask is {describe(mask)}; expected a boolean tensor ({frames}, 1, {height}, {width}), True where "
                          "pixels are missing")
+    validate_image(torch.where(mask.to(video.device), 0, video), name="video")
     return _filled(video, mask[:, 0], patch_depth, patch_size, levels, iterations, metric, seed)
 
 
@@ -127,6 +127,10 @@ def _filled(video: Tensor, hole: Tensor, depth: int, side: int, levels: int | No
     hole = hole.to(video.device)
     if not hole.any():
         return video.clone()
+    if touched(hole, (depth, side, side)).all():
+        frames, _, height, width = video.shape
+        raise ValueError(f"mask leaves no whole patch of {side}×{side} pixels {f'and {depth} frames ' if frames > 1 else ''}in "
+                         f"{height}×{width} pixels{f' and {frames} frames' if frames > 1 else ''}; expected at least one to copy from")
     working = as_floats(video.detach())
     patch = (depth, side, side)
     scales = _scales(torch.where(hole[:, None], 0, working), hole, patch, levels)
@@ -157,10 +161,6 @@ def _scales(video: Tensor, hole: Tensor, patch: tuple[int, int, int], levels: in
         if min(video.shape[-2:]) < patch[1] or int((~touched(hole, patch)).sum()) < FEWEST_PATCHES or not hole.any():
             break
         scales.append((video, hole))
-    if touched(scales[0][1], patch).all():
-        frames, _, height, width = video.shape
-        raise ValueError(f"mask leaves no whole patch of {patch[0]}×{patch[1]}×{patch[2]} (frames, rows, columns) in {frames} × "
-                         f"{height}×{width} pixels; expected at least one to copy from")
     return scales
 
 

@@ -13,7 +13,7 @@ from labkit.filtering.arrays import as_floats
 from labkit.images import to_grey, to_lab
 from labkit.patchmatch.fields import channels_last, draw, touched, validate_patches, whole_patches
 from labkit.patchmatch.sheets import filled, transformed, turned, validate_transforms
-from labkit.validation import size_of, validate_choice, validate_mask
+from labkit.validation import known_pixels, size_of, validate_choice
 
 __all__ = ["METRICS", "Matching", "describe_completion", "describe_matching", "metric_channels", "random_field", "video_channels"]
 
@@ -55,6 +55,10 @@ def describe_matching(image: Tensor, exemplar: Tensor, *, patch_size: int, metri
                       exemplar_mask: Tensor | None = None, transforms: tuple[str, ...] | None = None,
                       method: str = "kernel") -> Matching:
     """All patches of a picture (C, H, W), matched with those of an exemplar (C, h, w); validated."""
+    if image_mask is not None:
+        image = known_pixels(image, image_mask, mask_name="image_mask")
+    if exemplar_mask is not None:
+        exemplar = known_pixels(exemplar, exemplar_mask, name="exemplar", mask_name="exemplar_mask")
     validate_patches(image, exemplar, patch_size, batch=False)
     validate_choice(metric, name="metric", choices=METRICS)
     validate_choice(method, name="method", choices=("kernel", "reference"))
@@ -75,7 +79,6 @@ def describe_matching(image: Tensor, exemplar: Tensor, *, patch_size: int, metri
                               for name, mask in zip(transforms, masks)])
     weights, scale = None, 1.0
     if image_mask is not None:
-        validate_mask(image_mask, image, name="image_mask")
         known = (~image_mask).to(sheets)
         share = F.avg_pool2d(known.double(), patch_size, stride=1)[0]
         scale = torch.where(share > 0, 1 / share.clamp(min=1 / (2 * patch_size ** 2)), 1.0).to(sheets)

@@ -20,7 +20,7 @@ from labkit.filtering.arrays import as_floats
 from labkit.kernels import available, run
 from labkit.runtime import generator, progress
 from labkit.texture_optimization.synthesis import validate_exemplar
-from labkit.validation import size_of, validate_choice, validate_integer, validate_mask, validate_number, validate_size
+from labkit.validation import known_pixels, size_of, validate_choice, validate_integer, validate_number, validate_size
 
 __all__ = ["choose", "efros_leung", "fill_hole", "window_errors", "window_weights"]
 
@@ -110,7 +110,7 @@ def fill_hole(image: Tensor, mask: Tensor, *, patch_size: int = 11, tolerance: f
 
     Parameters
     ----------
-    image : (C, H, W) in [0, 1]; values under the mask have no influence.
+    image : (C, H, W) in [0, 1]; values under the mask have no influence, not even NaN.
     mask : bool (1, H, W), `True` where pixels are missing.
     patch_size, tolerance, max_error, seed, callback, method : as in `efros_leung`.
 
@@ -127,15 +127,14 @@ def fill_hole(image: Tensor, mask: Tensor, *, patch_size: int = 11, tolerance: f
     ----------
     Those of `efros_leung`; the lecture's "Hole Filling" and "Extrapolation".
     """
-    validate_exemplar(image, patch_size=patch_size, name="image")
-    validate_mask(mask, image)
+    blank = known_pixels(image, mask).detach()
+    validate_exemplar(blank, patch_size=patch_size, name="image")
     _validate(patch_size, tolerance, max_error, seed, method)
     known = ~mask.to(image.device)
     candidates = F.max_pool2d((~known).float(), patch_size, stride=1)[0] == 0
     if not candidates.any():
         raise ValueError(f"mask leaves no whole window of {patch_size}×{patch_size} pixels in {image.shape[-2]}×"
                          f"{image.shape[-1]}; expected at least one to copy from")
-    blank = image.detach().masked_fill(~known, 0)
     return _grown(blank, known, blank, candidates, patch_size, tolerance, max_error, generator(seed), callback, method)
 
 
