@@ -450,7 +450,7 @@ def nests_its_result() -> Attack:
 KEEPS = """
 import glob, os
 def places():
-    return ["/tmp", "/dev/shm", "/var/tmp", os.getcwd(), os.path.expanduser("~"), "/course", "/data", os.path.dirname(os.getcwd())]
+    return ["/tmp", "/dev/shm", "/var/tmp", os.getcwd(), os.path.expanduser("~"), "/run/labkit/course", "/run/labkit/data", os.path.dirname(os.getcwd())]
 def keep(text):
     for place in places():
         try:
@@ -500,7 +500,7 @@ for place in ("OUT_PATH", "OUT_PATH/feedback", "OUT_PATH/.work/results", "OUT_PA
             file.write("here")
     except OSError:
         pass
-for place in ("REPOSITORY", "REPOSITORY/labkit", "/", "/usr", "/etc", "/course", "/data", "/proc",
+for place in ("REPOSITORY", "REPOSITORY/labkit", "/", "/usr", "/etc", "/run/labkit/course", "/run/labkit/data", "/proc",
               os.path.dirname(torch.__file__), os.path.dirname(os.__file__)):
     try:
         os.open(place, os.O_TMPFILE | os.O_WRONLY)

@@ -11,6 +11,7 @@ import signal
 import struct
 import subprocess
 import sys
+import tempfile
 import time
 from contextlib import suppress
 from dataclasses import replace
@@ -833,7 +834,8 @@ def test_the_code_finds_no_file_of_ours(closed_room, tmp_path):
 
 def test_the_code_can_write_nowhere_but_into_its_own_tmp(closed_room):
     # only opened, never written: were one of them open, the test would fail and the machine be as before
-    places = ["/x", "/dev/x", "/course/x", "/course/labkit/__init__.py", "/data/x", "/usr/x", sys.prefix + "/x",
+    places = ["/x", "/dev/x", f"{bubblewrap.COURSE}/x", f"{bubblewrap.COURSE}/labkit/__init__.py", f"{bubblewrap.DATA}/x", "/usr/x",
+              sys.prefix + "/x", "/run/x",
               "/proc/sys/kernel/core_pattern", "/proc/sys/vm/drop_caches", "/proc/sysrq-trigger"]
     source = f"""
         def f(x):
@@ -917,6 +919,64 @@ def test_a_repository_inside_a_readable_folder_is_covered_and_its_environment_is
     order = [mounts.index(str(folder)) for folder in (tmp_path, course, course / ".venv")]
     assert order == sorted(order) and mounts[order[1] - 1] == "--tmpfs" and mounts[order[2] - 1] == "--ro-bind"
     assert mounts.index("--remount-ro") > order[2]      # what is mounted inside needs a place that can be written
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="bubblewrap is Linux's")
+@pytest.mark.parametrize("prefix", ["/tmp/env", "/tmp/course/.venv", "/dev/shm/env", "/course/.venv", "/data/env", "/home/a b/é/.venv", "/run/env"])
+def test_no_place_hides_the_python_that_is_installed_there(prefix, monkeypatch, tmp_path):
+    monkeypatch.setattr(sys, "prefix", prefix)
+    monkeypatch.setattr(bubblewrap, "PACKAGE", Path(prefix).parent / "labkit")
+    command = bubblewrap.arguments(tmp_path, 1_000_000, None)
+    mounts = [(kind, command[i + (1 if kind == "--tmpfs" else 2)]) for i, kind in enumerate(command)
+              if kind in ("--tmpfs", "--ro-bind", "--proc", "--dev")]
+    covering = [(kind, place) for kind, place in mounts if Path(prefix).is_relative_to(place)]
+    assert covering[-1] == ("--ro-bind", prefix)
+    closed = [command[i + 1] for i, kind in enumerate(command) if kind == "--remount-ro"]
+    writable = [place for kind, place in covering if kind == "--tmpfs" and place not in closed]
+    assert set(writable) <= set(map(str, bubblewrap.PRIVATE)), "what is written beside it cannot move it away"
+
+
+MOVES_ITS_PYTHON = """
+import os, sys
+def f(x):
+    opened = []
+    for name in set(os.listdir("PRIVATE")) - {"work"}:
+        try:
+            os.rename(os.path.join("PRIVATE", name), os.path.join("PRIVATE", "moved"))
+            opened.append(name)
+        except OSError:
+            pass
+    open("/tmp/loot", "w").close()
+    return opened, sys.prefix.startswith("PRIVATE"), sorted(os.listdir("/tmp")), os.path.exists("ENVIRONMENT/lib")
+"""
+GRADES_IN_A_PRIVATE_PLACE = """
+import sys
+from pathlib import Path
+import torch
+from labkit.checks.answers import Request
+from labkit.grading.isolation import Cell, Sandbox
+with Sandbox([Cell(sys.argv[2], "f")], scratch=Path(sys.argv[1]), bubblewrap=True) as sandbox:
+    for _ in range(2):
+        with sandbox.exercise("f", kind="function", withholds=()) as call:
+            print(call(Request((torch.ones(1),))).value)
+"""
+
+
+@needs_bubblewrap
+@pytest.mark.parametrize("private", bubblewrap.PRIVATE)
+def test_an_environment_in_a_private_place_grades_isolated_and_stays_where_it_is(private):
+    """A checkout under /tmp, say. Of two exercises neither can move Python away, and the first leaves nothing behind."""
+    with tempfile.TemporaryDirectory(dir=private, prefix="labkit-") as folder:
+        environment = Path(folder).resolve() / "course" / ".venv"
+        subprocess.run([sys.executable, "-m", "venv", "--without-pip", environment], check=True)
+        site_packages, = environment.glob("lib/python*/site-packages")
+        (site_packages / "others.pth").write_text("\n".join(p for p in sys.path if p.endswith("-packages")))
+        source = MOVES_ITS_PYTHON.replace("PRIVATE", str(private)).replace("ENVIRONMENT", str(environment))
+        done = subprocess.run([environment / "bin" / "python", "-c", GRADES_IN_A_PRIVATE_PLACE, f"{folder}/scratch", source],
+                              env=os.environ | {"PYTHONPATH": str(withhold.PACKAGE.parent)}, capture_output=True, text=True, check=False)
+        assert done.returncode == 0, done.stderr
+        beside = [Path(folder).name] if private == Path("/tmp") else []
+        assert done.stdout.splitlines() == [str(([], True, sorted(["loot", "work", *beside]), True))] * 2
 
 
 def test_bubblewrap_that_is_missing_is_told_and_done_without(monkeypatch, tmp_path):

@@ -15,7 +15,11 @@ from pathlib import Path
 from labkit import images
 from labkit.grading.withhold import PACKAGE
 
-__all__ = ["arguments", "bubblewrap_trouble", "open_filter"]
+__all__ = ["COURSE", "DATA", "PRIVATE", "arguments", "bubblewrap_trouble", "open_filter"]
+
+# What the sandbox puts where. Python and its libraries keep their places, so nobody may have installed them in these.
+COURSE, DATA = Path("/run/labkit/course"), Path("/run/labkit/data")
+PRIVATE = (Path("/tmp"), Path("/dev/shm"))      # empty at first, and written to; libraries may lie below
 
 
 @functools.cache
@@ -40,12 +44,12 @@ def _options() -> str:
 
 
 def arguments(course: Path, room: int, call_filter: int | None) -> list[str]:
-    """What stands before a command to shut it away: it reads Python, libraries and the course, and writes to /tmp.
+    """What stands before a command to shut it away: it reads Python, libraries and the course, and writes to `PRIVATE`.
 
     Parameters
     ----------
-    course : the folder that the command finds as /course.
-    room : bytes that /tmp may hold.
+    course : the folder that the command finds as `COURSE`.
+    room : bytes that each of `PRIVATE` may hold.
     call_filter : a descriptor from `open_filter`.
     """
     command = ["bwrap", "--unshare-all", "--unshare-user", "--uid", "65534", "--gid", "65534", "--hostname", "labkit",
@@ -61,12 +65,12 @@ def arguments(course: Path, room: int, call_filter: int | None) -> list[str]:
             command += ["--ro-bind-try", folder, folder]
     for entry in ("ld.so.cache", "alternatives", "localtime"):
         command += ["--ro-bind-try", f"/etc/{entry}", f"/etc/{entry}"]
-    command += _libraries()
-    size = ("--size", str(room))
     # /proc goes read-only as a whole: where root grades, its files under /proc/sys would be writable in the sandbox
-    command += ["--proc", "/proc", "--remount-ro", "/proc"]
-    command += ["--dev", "/dev", *size, "--tmpfs", "/dev/shm", "--remount-ro", "/dev", *size, "--tmpfs", "/tmp"]
-    command += ["--ro-bind", str(course), "/course", "--ro-bind", str(images.data_folder()), "/data"]
+    command += ["--proc", "/proc", "--remount-ro", "/proc", "--dev", "/dev"]
+    for folder in PRIVATE:
+        command += ["--size", str(room), "--tmpfs", str(folder)]
+    command += ["--remount-ro", "/dev", *_libraries()]      # what comes later lies on top: /tmp would hide a Python in /tmp
+    command += ["--ro-bind", str(course), str(COURSE), "--ro-bind", str(images.data_folder()), str(DATA)]
     return [*command, "--remount-ro", "/", "--chdir", "/tmp", "--"]
 
 
@@ -104,7 +108,7 @@ def _libraries() -> list[str]:
     """Mounts for Python and what is installed in it, without labkit: neither the package nor the repository it lies in.
 
     An empty folder covers what lies inside and is ours; the other way round, an environment inside the repository is
-    all of it that can be seen.
+    all of it that can be seen. Of a private folder that libraries lie in, the part on the way to them is closed.
     """
     wanted = {Path("/usr"), Path(sys.prefix), Path(sys.base_prefix), Path(sys.exec_prefix), Path(sys.base_exec_prefix)}
     wanted |= {Path(p) for p in sys.path if Path(p).name in ("site-packages", "dist-packages") and Path(p).is_dir()}
@@ -113,11 +117,14 @@ def _libraries() -> list[str]:
     hidden |= {PACKAGE, PACKAGE.parent / "solutions"}
     if (PACKAGE.parent / "pyproject.toml").is_file():
         hidden.add(PACKAGE.parent)
+    # mounts of their own, so that the code that writes beside them cannot move them out of the way
+    ways = {private / w.relative_to(private).parts[0] for w in wanted for private in PRIVATE
+            if w.is_relative_to(private) and w != private}
     mounts, closed = [], []
-    for folder in sorted(wanted | hidden, key=lambda p: (len(p.parts), p)):      # outer folders first
+    for folder in sorted(wanted | hidden | ways, key=lambda p: (len(p.parts), p)):      # outer folders first
         if folder in wanted:
             mounts += ["--ro-bind", str(folder), str(folder)]
-        elif folder.is_dir() and any(folder.is_relative_to(w) for w in wanted):
+        elif folder in ways or folder.is_dir() and any(folder.is_relative_to(w) for w in wanted):
             mounts += ["--tmpfs", str(folder)]
             closed += ["--remount-ro", str(folder)]
     return mounts + closed

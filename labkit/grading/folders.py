@@ -12,14 +12,14 @@ __all__ = ["empty"]
 def empty(folder: Path) -> None:
     """Remove everything in a folder, also what is nested too deep for a path, or closed to its owner.
 
-    Folders are moved up before they are entered, so no path grows longer than two names.
+    What is mounted in it stays: no student's code can mount, so it is Python or a library, and closed. Folders are moved up before they are entered, so no path grows longer than two names.
 
     Raises
     ------
     OSError : something cannot be removed.
     """
     names = (folder / f".{number}" for number in itertools.count())
-    waiting = _remove_files(folder)
+    waiting = [inner for inner in _remove_files(folder) if not os.path.ismount(inner)]
     while waiting:
         inner = waiting.pop()
         os.chmod(inner, 0o700)

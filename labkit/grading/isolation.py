@@ -50,7 +50,7 @@ from typing import Any
 from labkit import images
 from labkit.checks.answers import Problem, Reply, Request
 from labkit.grading import folders, processes, wire
-from labkit.grading.bubblewrap import arguments, bubblewrap_trouble, open_filter
+from labkit.grading.bubblewrap import COURSE, DATA, PRIVATE, arguments, bubblewrap_trouble, open_filter
 from labkit.grading.withhold import write_package
 
 __all__ = ["GRACE_SECONDS", "LONGEST_CELL", "LOOK_SECONDS", "NUMBA_THREADS", "OPEN_FILES", "PRINTED_BYTES",
@@ -442,11 +442,11 @@ class _Worker:
     def __init__(self, scratch: Path, limits: Limits, bubblewrap: bool, preload: Sequence[str]):
         self.private = bubblewrap
         self.control, theirs = socket.socketpair()
-        temporary, course = Path("/tmp"), Path("/course")
+        temporary, course = PRIVATE, COURSE
         if not bubblewrap:
-            temporary, course = scratch / "temporary", scratch / "course"
-            temporary.mkdir(exist_ok=True)
-        settings = {"temporary": [str(temporary), *(["/dev/shm"] if bubblewrap else [])], "preload": list(preload), "file_bytes": limits.file_bytes,
+            temporary, course = (scratch / "temporary",), scratch / "course"
+            temporary[0].mkdir(exist_ok=True)
+        settings = {"temporary": [str(folder) for folder in temporary], "preload": list(preload), "file_bytes": limits.file_bytes,
                     "open_files": OPEN_FILES, "private": bubblewrap}
         command = [sys.executable, "-P", "-B", "-m", "labkit.grading.worker",
                    str(theirs.fileno()), json.dumps(settings)]
@@ -460,7 +460,7 @@ class _Worker:
             self.process = subprocess.Popen(
                 command, stdin=subprocess.DEVNULL, stdout=log, stderr=log, cwd="/", start_new_session=True,
                 pass_fds=[fd for fd in (theirs.fileno(), call_filter) if fd is not None],
-                env=_environment(course, temporary, bubblewrap))
+                env=_environment(course, temporary[0], bubblewrap))
         theirs.close()
         if call_filter is not None:
             os.close(call_filter)
@@ -535,9 +535,9 @@ class _Worker:
         for pid in processes.descendants(self.pid):
             own_threads, own_memory = processes.taken(pid)
             count, threads, memory = count + (own_threads > 0), threads + own_threads, memory + own_memory
-        for folder in ("tmp", "dev/shm") if self.private else ():
+        for folder in PRIVATE if self.private else ():
             with suppress(OSError):      # the namespace is gone
-                room = os.statvfs(f"/proc/{self.pid}/root/{folder}")
+                room = os.statvfs(f"/proc/{self.pid}/root{folder}")
                 memory += (room.f_blocks - room.f_bfree) * room.f_frsize
                 files += room.f_files - room.f_ffree
         return count, threads, memory, files
@@ -565,7 +565,7 @@ def _environment(course: Path, temporary: Path, bubblewrap: bool) -> dict[str, s
             "USER": "student", "LOGNAME": "student", "PYTHONPATH": str(course), "PYTHONDONTWRITEBYTECODE": "1",
             "MPLBACKEND": "Agg", "CUDA_VISIBLE_DEVICES": "", "NUMBA_ENABLE_CUDASIM": "1",
             "NUMBA_NUM_THREADS": str(NUMBA_THREADS), "LABKIT_PROFILE": "quick",
-            "LABKIT_DATA": "/data" if bubblewrap else str(images.data_folder()), **one}
+            "LABKIT_DATA": str(DATA if bubblewrap else images.data_folder()), **one}
 
 
 def _preload(cells: Sequence[Cell]) -> list[str]:
