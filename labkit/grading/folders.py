@@ -12,7 +12,8 @@ __all__ = ["empty"]
 def empty(folder: Path) -> None:
     """Remove everything in a folder, also what is nested too deep for a path, or closed to its owner.
 
-    What is mounted in it stays: no student's code can mount, so it is Python or a library, and closed. Folders are moved up before they are entered, so no path grows longer than two names.
+    What is mounted in it stays: no student's code can mount, so it is Python or a library, and closed. Folders are
+    moved up before they are entered, so no path grows longer than two names.
 
     Raises
     ------
