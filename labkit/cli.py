@@ -232,13 +232,18 @@ def _read_notebook(path: Path):
     """A notebook that could be run, or an error that says what the file is instead."""
     import nbformat
 
+    from labkit.grading.files import notebook_text
+
     if not path.is_file():
         _stop(f"{path} is not a file; {EXPECTED}")
     try:
-        notebook = nbformat.read(path, as_version=4)
+        text, said = notebook_text(path.read_bytes())
+        notebook = nbformat.reads(text, as_version=4)
         nbformat.validate(notebook)
     except (ValueError, KeyError, AttributeError, TypeError, nbformat.ValidationError) as error:
         _stop(f"{path} is not a notebook that can be read: {str(error).splitlines()[0][:200]}")
+    if said:
+        typer.echo(f"! {said}")
     return notebook
 
 

@@ -69,6 +69,19 @@ def test_the_stub_is_told_kindly_that_it_is_a_stub():
     assert verdict.outcome == "unsolved" and verdict.earned == 0 and "not written yet" in repr(verdict)
 
 
+@pytest.mark.parametrize(("left_out", "earned"), [
+    (lambda image: len(image) == 3, 1.0), (lambda image: image.dtype == torch.float64, 1.0),
+    (lambda image: len(image) == 3 and image.shape[1] == 3, 1.0)])
+def test_one_case_left_out_costs_that_case_only(left_out, earned):
+    def answer(image):
+        if left_out(image):
+            raise NotImplementedError("this case")
+        return 2 * image
+    verdict = double(answer)
+    assert verdict.outcome == "wrong" and verdict.earned == earned
+    assert "NotImplementedError" in verdict.diagnosis[0] and "this case" in verdict.diagnosis[0]
+
+
 def test_an_exception_becomes_a_sentence_with_the_students_own_line():
     def broken(image):
         wanted = image.no_such_method()

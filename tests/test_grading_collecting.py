@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import json
 import random
 import unicodedata
 import zipfile
 from pathlib import Path
 
 import pytest
+import typer
 
-from labkit.grading import collect, files, marks
+from labkit import cli
+from labkit.grading import batch, collect, extract, files, marks, similarity
 from labkit.grading.collect import Collection, Submission
 from tests import grading_submissions as made
 
@@ -220,3 +223,61 @@ def test_the_class_list_knows_students_by_a_platforms_number_and_teams_by_their_
         "Ada Lovelace (12)": ("ada", 1.0), "martinbob": ("bob", 1.0), "Group 7": ("", 1.0), "carol": ("", 1.0), "dave": ("", 1.0),
         "G8-Eve": ("eve", 1.0), "mallory": ("", 1.0)}
     assert remarks == ["Not in the class list: mallory."]
+
+
+# --- what a notebook's file may be saved as -------------------------------------------------------------------------
+
+@pytest.fixture(scope="module")
+def assignment(tmp_path_factory) -> extract.Assignment:
+    found, = extract.assignments(made.write_course(tmp_path_factory.mktemp("course")))
+    return found
+
+
+@pytest.mark.parametrize(("encoding", "said"), [("utf-8", ""), ("utf-8-sig", ""), ("utf-16", "UTF-16"), ("utf-16-le", "UTF-16-LE"),
+                                                ("utf-16-be", "UTF-16-BE"), ("utf-32", "UTF-32"), ("cp1252", "Windows-1252")])
+def test_a_notebook_in_any_of_the_usual_encodings_is_marked_and_checked(assignment, tmp_path, encoding, said):
+    answer = "def box_filter(image, radius):\n    größe = '– é'\n    return image"
+    path = made.write(tmp_path / "work.ipynb", json.dumps(made.notebook(box_filter=answer), ensure_ascii=False).encode(encoding, "replace"))
+    found = extract.extract(path, [assignment])
+    assert found.answers["box_filter"].source == answer
+    assert [remark for remark in found.remarks if "UTF-8" in remark] == (
+        [f"It is saved as {said}, and was read as that; notebooks are UTF-8: save it as UTF-8."] if said else [])
+    assert any("größe = '– é'" in cell["source"] for cell in cli._read_notebook(path)["cells"])
+
+
+def test_a_notebook_in_another_encoding_says_what_to_do(tmp_path, capsys):
+    path = made.write(tmp_path / "work.ipynb", '{"cells": ["\x81"], "nbformat": 4}'.encode("latin-1"))
+    with pytest.raises(extract.NotebookProblem, match="save it as UTF-8"):
+        extract.read_notebook(path)
+    with pytest.raises(typer.Exit):
+        cli._read_notebook(path)
+    assert "save it as UTF-8" in capsys.readouterr().err
+
+
+# --- nothing in one submission ends the class's run -----------------------------------------------------------------
+
+@pytest.mark.parametrize("constant", ["0x" + "f" * 5_000, "0b" + "1" * 20_000, "9" * 5_000, "1e999", "1j",
+                                      "b'" + "x" * 9_000 + "'", "'\\ud800'",
+                                      "-" * 400 + "1", "(" * 150 + ")" * 150, "f'{1:{2}}'", "..."])
+def test_an_answer_with_a_strange_constant_is_compared_like_any_other(assignment, constant):
+    strange = made.solution("box_filter") + f"\n    big = {constant}\n"
+    answers = {"box_filter": {"ada": strange, "bob": strange, "carol": made.solution("box_filter"), "dave": "def box_filter(a, b): return a"}}
+    pairs = {(p.first, p.second) for p in similarity.compare(answers, assignment, None) if not p.published}
+    assert ("ada", "bob") in pairs or similarity.shape_of(strange) is None
+
+
+def test_two_large_numbers_are_not_the_same():
+    code = "def f(x):\n" + "    y = x + 1\n" * 10 + "    return {}\n"
+    assert similarity.shape_of(code.format("0x" + "f" * 5_000)) != similarity.shape_of(code.format("0x" + "e" * 5_000))
+
+
+def test_marks_are_written_where_the_similarity_report_fails(assignment, tmp_path, monkeypatch):
+    def fail(*_):
+        raise ValueError("it is strange")
+    monkeypatch.setattr(similarity, "compare", fail)
+    outcome = result(2.0) | {"seconds": 1.0}
+    for record in outcome["chapters"][0]["exercises"]:
+        record |= {"points": 2.0, "outcome": "right", "mistake": None, "diagnosis": [], "hint": None, "properties": [], "seconds": 0, "source": "x"}
+    done = batch.write_class(tmp_path, [Submission("ada")], {"ada": outcome}, [assignment], [], None)
+    assert "The similarity report could not be written (ValueError: it is strange)." in done.remarks
+    assert "ada" in (tmp_path / "grades.csv").read_text("utf-8-sig") and (tmp_path / "results.json").is_file()

@@ -122,9 +122,8 @@ class Exercise:
         """
         start = time.perf_counter()
         task = Task(self, lambda request: self._formed(call(request)), seed)
-        try:
-            self.body(task)
-        except _Unsolved:
+        self.body(task)
+        if task.is_stub():
             return Verdict(self.name, self.points, 0.0, "unsolved", seconds=time.perf_counter() - start)
         if not task.failures:
             return Verdict(self.name, self.points, self.points, "right", properties=tuple(task.properties),
@@ -234,10 +233,6 @@ class _Failed(Exception):
     """Ends a property; the task has noted the failure."""
 
 
-class _Unsolved(Exception):
-    """Ends a check: the answer is still the stub."""
-
-
 class Task:
     """One run of a check: makes the inputs, calls the answer, compares, and keeps account.
 
@@ -256,6 +251,7 @@ class Task:
         self.suspects: list[str | None] = []
         self.records: list[_Record] = []
         self._last_request: Request | None = None
+        self._answered = False      # by any call, whatever came back
 
     # --- what a check states ----------------------------------------------------------------------------------------
 
@@ -289,12 +285,12 @@ class Task:
         ValueError : calls of this kind take no such option, or one is missing.
         """
         request = self._request(arguments, options)
+        reply = self._ask(request)      # before the reference, which a stub need not wait for
         if expected is None:
-            reply = self.exercise.perform(self.exercise.reference, request)
-            if reply.problem:
-                raise RuntimeError(f"the reference of {self.exercise.name} failed: {reply.problem}")
-            expected = reply.value
-        reply = self._ask(request)
+            right = self.exercise.perform(self.exercise.reference, request)
+            if right.problem:
+                raise RuntimeError(f"the reference of {self.exercise.name} failed: {right.problem}")
+            expected = right.value
         found = difference(reply.value, expected, tolerance, inputs=arguments)
         changed = _changed(self.exercise.kind, request, reply)
         self.records.append(_Record(request, reply, expected, tolerance, found is None, changed))
@@ -360,6 +356,11 @@ class Task:
 
     # --- the engine's own -------------------------------------------------------------------------------------------
 
+    def is_stub(self) -> bool:
+        """Whether every call met the line that the student is to replace; one case left out is a wrong answer."""
+        return bool(self.records) and all(r.reply.problem and r.reply.problem.kind == "NotImplementedError" for r in self.records) \
+            and not self._answered
+
     def _request(self, arguments: tuple, options: dict[str, Any]) -> Request:
         answers.require_options(self.exercise.kind, options)
         return Request(arguments, options)
@@ -368,10 +369,9 @@ class Task:
         self._last_request = request
         reply = self._call(request)
         if reply.problem:
-            if reply.problem.kind == "NotImplementedError":
-                raise _Unsolved
             self.records.append(_Record(request, reply, None, 0.0, False, ()))
             self._fail(Failure("raises", self._describe_problem(reply.problem, request), request))
+        self._answered = True
         return reply
 
     def _require_untouched(self, request: Request, changed: tuple[int, ...]) -> None:

@@ -130,9 +130,12 @@ def write_class(out: Path, submissions: Sequence[Submission], results: dict[str,
             page.unlink()
     for submission in submissions:
         _write_for_exchange(out / "exchange" / "feedback", submission, pages[submission.student])
+    try:
+        _write_similarity(out, rows, counted, course)
+    except Exception as error:      # it is about what students wrote, and their marks do not wait for it
+        said.append(f"The similarity report could not be written ({type(error).__name__}: {str(error)[:200]}).")
     modes = {result["isolation"] for result in results.values()} - {""}
     write_text(out / "class.html", report.class_page(rows, items, counted, said, links, "process" if "process" in modes else ""))
-    _write_similarity(out, rows, counted, course)
     write_text(out / "results.json", json.dumps(_as_data(rows, items, said), indent=1))
     return Class(out, rows, items, said)
 

@@ -32,6 +32,7 @@ from pathlib import Path
 from labkit import chapters, checks
 from labkit.checks.engine import Exercise
 from labkit.grading.collect import MOST_NOTEBOOK_BYTES
+from labkit.grading.files import notebook_text
 from labkit.grading.isolation import Cell
 
 __all__ = ["LONGEST_ANALYSED", "MOST_ANALYSED", "MOST_CELLS", "Answer", "Assignment", "Extracted", "NotebookProblem",
@@ -199,8 +200,8 @@ def _hints(markdown: str) -> dict[int, tuple[str, str]]:
 
 # --- the student's side ---------------------------------------------------------------------------------------------
 
-def read_notebook(path: Path) -> tuple[list[dict], dict]:
-    """Cells and metadata of a notebook file, read without believing anything about it.
+def read_notebook(path: Path, remarks: list[str] | None = None) -> tuple[list[dict], dict]:
+    """Cells and metadata of a notebook file, read without believing anything about it; `remarks` takes what there is to say.
 
     Raises
     ------
@@ -213,9 +214,13 @@ def read_notebook(path: Path) -> tuple[list[dict], dict]:
     if not content.strip():
         raise NotebookProblem("it is empty")
     try:
-        notebook = json.loads(content.decode("utf-8-sig"))
-    except UnicodeDecodeError:
-        raise NotebookProblem("it is not a notebook, not even text") from None
+        text, said = notebook_text(content)
+    except ValueError as error:
+        raise NotebookProblem(str(error)) from None
+    if said and remarks is not None:
+        remarks.append(said)
+    try:
+        notebook = json.loads(text)
     except (ValueError, RecursionError):
         raise NotebookProblem("it is not a notebook (it is not JSON, or was cut off)") from None
     if not isinstance(notebook, dict):
@@ -237,7 +242,8 @@ def extract(path: Path, course: Sequence[Assignment]) -> Extracted:
     ------
     NotebookProblem : the file is no notebook, or holds no exercise of this course.
     """
-    raw, metadata = read_notebook(path)
+    remarks: list[str] = []
+    raw, metadata = read_notebook(path, remarks)
     cells = _code_cells(raw)
     named = frozenset().union(*(cell.exercises | cell.checks | cell.binds for cell in cells))
     assignment = max(course, key=lambda a: (len(named & set(a.exercises)), a.name in path.stem))
@@ -247,7 +253,7 @@ def extract(path: Path, course: Sequence[Assignment]) -> Extracted:
         cell.given = cell.source in assignment.given - assignment.setup - set(assignment.stubs.values())
         cell.demonstration = cell.demonstration or cell.source in assignment.demonstrations
         cell.runs = not (cell.demonstration or cell.checks)
-    remarks = list(_remarks(raw, metadata, assignment))
+    remarks += _remarks(raw, metadata, assignment)
     answers, unsolved, missing = {}, [], {}
     for name in assignment.exercises:
         found = _find(name, cells, assignment, remarks)

@@ -5,13 +5,14 @@ from __future__ import annotations
 import csv
 import hashlib
 import io
+import json
 import os
 import re
 import unicodedata
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
-__all__ = ["FORMULA", "file_name", "number", "read_table", "same_name", "write_table", "write_text"]
+__all__ = ["FORMULA", "file_name", "notebook_text", "number", "read_table", "same_name", "write_table", "write_text"]
 
 FORMULA = ("=", "+", "-", "@", "\t", "\r", "\n", "＝", "＋", "－", "＠")    # a spreadsheet runs a cell that starts with one
 
@@ -29,6 +30,31 @@ def file_name(student: str) -> str:
     plain = unicodedata.normalize("NFKD", student).encode("ascii", "ignore").decode()
     plain = re.sub(r"[^A-Za-z0-9]+", "-", plain).strip("-").lower()[:40]
     return f"{plain or 'student'}-{hashlib.sha256(student.encode('utf-8', 'replace')).hexdigest()[:8]}"
+
+
+def notebook_text(content: bytes) -> tuple[str, str]:
+    """The text of a notebook's file, and a remark where it is not the UTF-8 that notebooks are saved as.
+
+    JSON says by its first bytes whether it is UTF-8, UTF-16 or UTF-32, with or without a mark in front. What is none of
+    these is taken for the text of a Western Windows, if it is that.
+
+    Raises
+    ------
+    ValueError : it is no text, or text of another kind; the message says what to do.
+    """
+    encoding = json.detect_encoding(content)
+    try:
+        text = content.decode(encoding)
+    except UnicodeDecodeError:
+        if not content.lstrip().startswith(b"{"):
+            raise ValueError("it is not a notebook, not even text") from None
+        encoding = "cp1252"
+        try:
+            text = content.decode(encoding)
+        except UnicodeDecodeError:
+            raise ValueError("its letters cannot be read: save it as UTF-8 and hand it in again") from None
+    named = {"utf-8": "", "utf-8-sig": "", "cp1252": "Windows-1252"}.get(encoding, encoding.upper())
+    return text, f"It is saved as {named}, and was read as that; notebooks are UTF-8: save it as UTF-8." if named else ""
 
 
 def same_name(name: str) -> str:

@@ -157,14 +157,14 @@ def _functions_behind(name: str) -> dict[str, str]:
 
 @lru_cache(maxsize=8192)
 def shape_of(source: str) -> Shape | None:
-    """The shape of some code, or `None` when it cannot be parsed."""
+    """The shape of some code, or `None` when it cannot be parsed or walked through."""
     tree = parse(source) if len(source) <= LONGEST_ANALYSED else None
     if tree is None:
         return None
     try:
         own = _own_names(tree)
         nodes = tuple(_nodes(tree, own, {}))
-    except RecursionError:
+    except (RecursionError, ValueError, MemoryError):
         return None
     words = [node.split("#")[0] for node in nodes]      # the order in which variables turn up counts only for identity
     pieces = frozenset(_hash(" ".join(words[i:i + PIECE])) for i in range(max(1, len(words) - PIECE + 1)))
@@ -194,7 +194,8 @@ def _nodes(node: ast.AST, own: frozenset[str], numbers: dict[str, int]) -> Itera
     elif isinstance(node, ast.arg):
         yield number(node.arg)
     elif isinstance(node, ast.Constant):
-        yield "text" if isinstance(node.value, str) else repr(node.value)
+        # hexadecimal, since Python refuses to write a number of thousands of digits in tens
+        yield "text" if isinstance(node.value, str) else hex(node.value) if type(node.value) is int else repr(node.value)
     elif isinstance(node, (ast.Load, ast.Store, ast.Del)):
         return
     else:
