@@ -49,6 +49,16 @@ def nowhere_to_write(folder: Path) -> dict[str, str]:
     }
 
 
+def test_a_kernel_is_compiled_anew_when_what_kernels_share_has_changed(toy, monkeypatch):
+    assert call(toy)[:2] == (6, 0)
+    assert call(toy)[:2] == (6, 1)
+    changed = toy.with_name("shared.py")
+    changed.write_text("other")
+    monkeypatch.setattr(cache, "SHARED", changed)
+    assert call(toy)[:2] == (6, 0)
+    assert call(toy)[:2] == (6, 1)
+
+
 @pytest.fixture
 def temporary(toy, monkeypatch) -> Path:
     """The folder for temporary files, the only place in which something can be kept."""

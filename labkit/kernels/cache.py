@@ -24,6 +24,7 @@ from numba.core import event
 
 __all__ = ["PATIENCE", "damaged", "folder", "kept", "temporary"]
 
+SHARED = Path(__file__).with_name("shared.py")  # compiled into every kernel that uses it
 PATIENCE = 2.0  # seconds of compiling before a reader is told what is going on
 Kernel = TypeVar("Kernel")
 
@@ -49,6 +50,9 @@ def kept(kernel: Kernel) -> Kernel:
             return kernel
         finally:
             numba.config.CACHE_DIR = before
+    # numba compiles anew when the kernel's own file has changed, and must when what it shares has
+    index, shared = dispatcher._cache._cache_file, SHARED.stat()
+    index._source_stamp = index._source_stamp, shared.st_mtime, shared.st_size
     dispatcher._cache = _Forgiving(dispatcher._cache)
     return kernel
 

@@ -2,8 +2,6 @@
 
 The source stands here once. `compiled` hands it to the compiler of a twin. It keeps to what numba compiles for both: no `min`
 and `max`, which the CUDA target of numba 0.68 does not know. Python's own version of the numbers is `labkit.runtime.hashed`.
-
-numba looks for changes in a kernel's own file alone: after a change here, empty its cache.
 """
 
 from __future__ import annotations
