@@ -6,6 +6,8 @@ import json
 import math
 import os
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Annotated, Any, NoReturn
 
@@ -14,14 +16,23 @@ import typer
 __all__ = ["EXPECTED", "Profile", "app", "bench", "check", "doctor", "grade", "lab", "release", "results"]
 
 app = typer.Typer(help="Patch-based methods for images and videos: the course's commands.", no_args_is_help=True,
-                  add_completion=False, pretty_exceptions_enable=False, rich_markup_mode=None)
+                  pretty_exceptions_enable=False, rich_markup_mode=None, context_settings={"help_option_names": ["-h", "--help"]})
 
 EXPECTED = "expected a chapter's notebook, such as notebooks/01_filtering/01_filtering.ipynb"
 Profile = Annotated[str | None, typer.Option(help="quick, laptop or gpu; else LABKIT_PROFILE or what the machine is")]
 
 
+def _say_version(wanted: bool) -> None:
+    if wanted:
+        from labkit import __version__
+
+        typer.echo(f"labkit {__version__}")
+        raise typer.Exit
+
+
 @app.callback()
-def _begin() -> None:
+def _begin(version: Annotated[bool, typer.Option("--version", callback=_say_version, is_eager=True,
+                                                 help="Say which labkit this is, and exit.")] = False) -> None:
     """Patch-based methods for images and videos: the course's commands."""
     for stream in (sys.stdout, sys.stderr):
         if hasattr(stream, "reconfigure"):
@@ -42,27 +53,35 @@ def lab(context: typer.Context,
 
 @app.command()
 def check(notebook: Annotated[Path, typer.Argument(help="a chapter's notebook with your answers")],
-          seconds: Annotated[int, typer.Option(min=1, help="how long one cell may take")] = 300) -> None:
+          seconds: Annotated[int, typer.Option(min=1, help="how long one cell may take")] = 300,
+          strict: Annotated[bool, typer.Option("--strict", help="exit code 1 unless every cell runs and every check gives all its "
+                                                                "points")] = False) -> None:
     """Run a notebook and say what its checks say, with the points. The file itself is left as it is."""
     import nbformat
 
     from labkit import notebooks
 
     content = _read_notebook(notebook)
-    typer.echo(f"Running {notebook} …")
+    cells = sum(cell.cell_type == "code" for cell in content.cells)
+    typer.echo(f"Running {notebook}: {cells} cells, some minutes for a whole chapter …")
     try:
         notebooks.execute(content, notebook.resolve().parent, profile=os.environ.get("LABKIT_PROFILE", "quick"),
                           allow_errors=True, seconds=seconds)
         scores = notebooks.scores(content)
+    except KeyboardInterrupt:
+        _interrupted("the notebook is as it was")
     except (notebooks.NotebookError, nbformat.ValidationError) as error:
         _stop(f"{notebook} could not be run: {error}")
     if not scores:
         _stop(f"{notebook} has no checks; {EXPECTED}")
-    for number, failure in notebooks.failures(content):
+    failures = notebooks.failures(content)
+    for number, failure in failures:
         typer.echo(f"✘ cell {number} stopped with {failure}")
     for score in scores:
         typer.echo(score.text)
     typer.echo(f"\nTotal: {sum(s.earned for s in scores):g} of {sum(s.points for s in scores):g} points.")
+    if strict and (failures or any(score.earned < score.points for score in scores)):
+        raise typer.Exit(1)
 
 
 @app.command()
@@ -77,8 +96,12 @@ def doctor() -> None:
 
 @app.command()
 def results(number: Annotated[str, typer.Argument(help="the chapter's number or topic, such as 01")],
-            profile: Profile = None) -> None:
-    """Compute a chapter's stored results anew (minutes to hours) and store them in docs/results."""
+            profile: Profile = None,
+            out: Annotated[Path | None, typer.Option(help="the JSON file to store them in, instead of docs/results/NN.json")] = None) -> None:
+    """Compute a chapter's stored results anew (minutes to hours) and store them in docs/results.
+
+    Results that were computed at a higher profile stay: --out stores the new ones elsewhere.
+    """
     import datetime
     import time
 
@@ -88,16 +111,25 @@ def results(number: Annotated[str, typer.Argument(help="the chapter's number or 
     _choose(profile)
     try:
         start = time.monotonic()
-        number = chapters.find(number).number
-        content = chapter_results.compute(number)
-    except ValueError as error:
+        chapter = chapters.find(number)
+        number = chapter.number
+        path = out or chapter_results.folder() / f"{number}.json"
+        _may_store(path, runtime.profile())     # said now, not after hours
+        typer.echo(f"Computing the results of chapter {number}, {chapter.title}, at profile {runtime.profile()!r}. "
+                   "Ctrl + C stops; nothing is stored then.")
+        with _clock():
+            content = chapter_results.compute(number)
+    except (ValueError, OSError) as error:
         _stop(str(error))
+    except KeyboardInterrupt:
+        _interrupted("nothing was stored")
     command = f"labkit results {number}" + (f" --profile {profile}" if profile else "")
     content = {"date": datetime.date.today().isoformat(), "command": command, "profile": runtime.profile(),
                "machine": doctor.machine(), "versions": doctor.versions(),
                "seconds": round(time.monotonic() - start), **content}
-    path = chapter_results.folder() / f"{number}.json"
-    path.write_text(json.dumps(content, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
+    beside = path.with_name(f".{path.name}.{os.getpid()}")
+    beside.write_text(json.dumps(content, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
+    os.replace(beside, path)
     typer.echo(f"Stored in {path} after {content['seconds']} s.")
 
 
@@ -159,7 +191,9 @@ def grade(submissions: Annotated[Path, typer.Argument(help="a folder of notebook
     except (OSError, ValueError, RuntimeError) as error:
         _stop(str(error))
     except KeyboardInterrupt:
-        _stop(f"\nStopped. What is marked is kept: labkit grade {submissions} --out {out} --resume goes on from here.")
+        from labkit.doctor import quoted
+
+        _interrupted(f"what is marked is kept: labkit grade {quoted(submissions)} --out {quoted(out)} --resume goes on from here")
     for remark in done.remarks:
         typer.echo(f"! {remark}")
     typer.echo(done.counts)
@@ -188,6 +222,59 @@ def release(out: Annotated[Path, typer.Argument(metavar="OUT.zip", help="the zip
 def _stop(message: str) -> NoReturn:
     typer.echo(message, err=True)
     raise typer.Exit(1)
+
+
+def _interrupted(what: str) -> NoReturn:
+    """One line after Ctrl + C, and the exit code that shells know for it."""
+    typer.echo(f"\nStopped: {what}.", err=True)
+    raise typer.Exit(130)
+
+
+def _may_store(path: Path, profile: str) -> None:
+    """Refuse a place for results that cannot be written, or that holds some computed with more work.
+
+    Raises
+    ------
+    ValueError, OSError : says so.
+    """
+    import tempfile
+
+    from labkit import runtime
+
+    if path.is_dir():
+        raise ValueError(f"{path} is a folder; expected the name of a JSON file")
+    if path.is_file():
+        try:
+            before = json.loads(path.read_text(encoding="utf-8")).get("profile")
+        except (ValueError, AttributeError):
+            raise ValueError(f"{path} holds no results; name another file with --out") from None
+        if before in runtime.PROFILES and runtime.PROFILES.index(before) > runtime.PROFILES.index(profile):
+            raise ValueError(f"{path} was computed at profile {before!r}, with more work than {profile!r}, and stays as it is; "
+                             f"take --profile {before}, or --out for another file")
+    path.parent.mkdir(parents=True, exist_ok=True)
+    tempfile.TemporaryFile(dir=path.parent).close()
+
+
+@contextmanager
+def _clock() -> Iterator[None]:
+    """Show the time that has passed, in a terminal; nothing in a log."""
+    import threading
+
+    from tqdm import tqdm
+
+    done = threading.Event()
+    with tqdm(total=None, bar_format="computing for {elapsed}", leave=False, disable=None) as bar:
+        def tick() -> None:
+            while not done.wait(1):
+                bar.refresh()
+
+        ticking = threading.Thread(target=tick, daemon=True)
+        ticking.start()
+        try:
+            yield
+        finally:
+            done.set()
+            ticking.join()
 
 
 def _plain(value: object) -> object:

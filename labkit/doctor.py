@@ -6,6 +6,7 @@ import importlib.metadata
 import importlib.util
 import os
 import platform
+import shlex
 import shutil
 import subprocess
 import sys
@@ -16,8 +17,8 @@ from pathlib import Path
 
 from labkit import __version__
 
-__all__ = ["BROWSERS", "EXTRAS", "INDENT", "MARKS", "PIP", "VERSIONED", "Finding", "findings", "machine", "report",
-           "versions"]
+__all__ = ["BROWSERS", "EXTRAS", "INDENT", "MARKS", "PIP", "VERSIONED", "Finding", "findings", "machine", "quoted",
+           "report", "versions"]
 
 OK, MISSING, BROKEN = "ok", "missing", "broken"
 INDENT = " " * 14
@@ -25,7 +26,13 @@ MARKS = {OK: "✔", MISSING: "○", BROKEN: "✘"}
 BROWSERS = ("chromium", "chromium-browser", "google-chrome", "chrome")
 EXTRAS = {"metrics": "metrics that other packages compute", "bench": "the filters that labkit is compared with",
           "cluster": "grading on several machines", "dev": "the tests", "cuda": "kernels for NVIDIA GPUs"}
-PIP = f"{sys.executable} -m pip install"    # a bare pip may belong to another Python
+def quoted(word: object) -> str:
+    """A word as it must stand in a command line, to be pasted: a path may hold spaces."""
+    text = str(word)
+    return subprocess.list2cmdline([text]) if os.name == "nt" else shlex.quote(text)
+
+
+PIP = f"{quoted(sys.executable)} -m pip install"    # a bare pip may belong to another Python
 VERSIONED = ("torch", "torchvision", "numpy", "numba", "scipy", "scikit-image", "pillow")
 
 
@@ -37,7 +44,7 @@ class Finding:
     ----------
     name, detail : what it is and what was found.
     state : `"ok"`, `"missing"` (labkit works without it) or `"broken"` (it does not).
-    remedy : what to do about it; empty when all is well.
+    remedy : the command that mends it, as it can be pasted, or a sentence; empty when all is well.
     """
 
     name: str
@@ -65,13 +72,14 @@ def findings() -> Iterator[Finding]:
 
 
 def report(found: list[Finding] | None = None) -> str:
-    """What was found, as text; `None` looks at everything now."""
+    """What was found, as text, what is broken first; `None` looks at everything now."""
     found = list(findings()) if found is None else found
-    broken = [finding.name for finding in found if finding.state == BROKEN]
+    broken = [finding for finding in found if finding.state == BROKEN]
     verdict = "Everything that labkit needs is here."
     if broken:
-        verdict = f"Broken: {', '.join(broken)}. The lines with → say how to mend that."
-    return "\n".join([f"labkit {__version__} on {machine()}", "", *map(str, found), "", verdict])
+        verdict = f"Broken: {', '.join(finding.name for finding in broken)}. The lines with → say how to mend that."
+    others = [finding for finding in found if finding.state != BROKEN]
+    return "\n".join([verdict, *map(str, broken), "", f"labkit {__version__} on {machine()}", "", *map(str, others)])
 
 
 def machine() -> str:
@@ -111,7 +119,7 @@ def _packages() -> Iterator[Finding]:
     try:
         needed = [Requirement(text) for text in importlib.metadata.requires("labkit") or ()]
     except importlib.metadata.PackageNotFoundError:
-        yield Finding("packages", BROKEN, "labkit is not installed in this Python", f"make install, or {PIP} -e .")
+        yield Finding("packages", BROKEN, "labkit is not installed in this Python", f"{PIP} -e {quoted(Path(__file__).resolve().parent.parent)}")
         return
     yield _group("packages", [r for r in needed if r.marker is None], required=True)
     for extra, purpose in EXTRAS.items():
@@ -156,8 +164,8 @@ def _torch() -> Finding:
     try:
         import torchvision
     except (ImportError, RuntimeError) as error:
-        return Finding("torch", BROKEN, f"{pair} works, its torchvision does not: {error}",
-                       f"{PIP} --force-reinstall torch torchvision   (both from the same place)")
+        return Finding("torch", BROKEN, f"{pair} works, its torchvision does not: {error}. Both must come from the same place.",
+                       f"{PIP} --force-reinstall torch torchvision")
     threads = torch.get_num_threads()
     where = torch.cuda.get_device_name() if torch.cuda.is_available() else "no NVIDIA GPU"
     return Finding("torch", OK, f"{pair} with torchvision {torchvision.__version__}, {threads} CPU thread"
@@ -177,7 +185,7 @@ def _kernel() -> Finding:
     """The notebooks' kernel `python3` must be this Python, or they do not find labkit."""
     from jupyter_client.kernelspec import KernelSpecManager, NoSuchKernel
 
-    mend = f"{sys.executable} -m ipykernel install --sys-prefix"
+    mend = f"{quoted(sys.executable)} -m ipykernel install --sys-prefix"
     try:
         program = KernelSpecManager().get_kernel_spec("python3").argv[0]
     except NoSuchKernel:
@@ -224,8 +232,8 @@ def _descriptor() -> Finding:
     weights = next(iter(sorted(folder.glob("vgg19-*.pth"))), None)
     if weights:
         return Finding("descriptor", OK, f"VGG-19, from {weights}")
-    return Finding("descriptor", MISSING, "VGG-19's weights are not here; random filters serve in their place",
-                   'with a network: python -c "import torchvision; torchvision.models.vgg19(weights=\'DEFAULT\')"')
+    return Finding("descriptor", MISSING, "VGG-19's weights are not here; random filters serve in their place. With a network:",
+                   f"{quoted(sys.executable)} -c \"import torchvision; torchvision.models.vgg19(weights='DEFAULT')\"")
 
 
 def _browser() -> Finding:

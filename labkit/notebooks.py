@@ -16,13 +16,16 @@ Two cells of a script belong to an exercise and name it: `# %% exercise="box_fil
 from __future__ import annotations
 
 import argparse
+import asyncio
 import hashlib
 import os
 import re
+import signal
 import sys
 import tempfile
 import time
 from collections.abc import Iterator
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -199,6 +202,24 @@ def _name_cells(notebook: NotebookNode) -> None:
 
 # --- running --------------------------------------------------------------------------------------------------------
 
+class _Client(NotebookClient):
+    """Runs a notebook; Ctrl + C ends its kernel and is remembered, where nbclient's own handling fails in an assertion."""
+
+    stopped = False
+
+    async def async_start_new_kernel(self, **kwargs) -> None:
+        loop, task = asyncio.get_running_loop(), asyncio.current_task()
+
+        def stop() -> None:
+            self.stopped, self.shutdown_kernel = True, "immediate"      # asked politely, it would print its own traceback
+            if task is not None:
+                task.cancel()
+
+        with suppress(RuntimeError):        # Windows and other threads have no such handlers: there it is raised as usual
+            loop.add_signal_handler(signal.SIGINT, stop)
+        await super().async_start_new_kernel(**kwargs)
+
+
 def execute(notebook: NotebookNode, folder: Path, *, profile: str | None = None, allow_errors: bool = False,
             seconds: float = CELL_SECONDS) -> list[str]:
     """Run a notebook in place, as if it were opened in `folder`, and clean its outputs.
@@ -216,6 +237,7 @@ def execute(notebook: NotebookNode, folder: Path, *, profile: str | None = None,
     Raises
     ------
     NotebookError : a cell failed and `allow_errors` is not set, or the kernel died.
+    KeyboardInterrupt : Ctrl + C; the kernel is ended.
     """
     from nbclient.exceptions import CellControlSignal, DeadKernelError
     from tqdm import tqdm
@@ -224,14 +246,16 @@ def execute(notebook: NotebookNode, folder: Path, *, profile: str | None = None,
     environment.pop("NBGRADER_EXECUTION", None)    # else the checks answer nbgrader instead of a reader
     # disable=None: a bar in a terminal, nothing in a log
     with tqdm(total=len(notebook.cells), desc="cells", leave=False, disable=None) as bar:
-        client = NotebookClient(notebook, timeout=seconds, kernel_name="python3", allow_errors=allow_errors,
+        client = _Client(notebook, timeout=seconds, kernel_name="python3", allow_errors=allow_errors,
                                 interrupt_on_timeout=allow_errors, record_timing=False, store_widget_state=False,
                                 extra_arguments=["--log-level=ERROR"],
                                 on_cell_complete=lambda **_: bar.update(),
                                 resources={"metadata": {"path": str(folder)}})
         try:
             client.execute(env=environment)
-        except (CellControlSignal, DeadKernelError) as error:
+        except (CellControlSignal, DeadKernelError, asyncio.CancelledError) as error:
+            if client.stopped or not isinstance(error, Exception):
+                raise KeyboardInterrupt from None
             raise NotebookError(re.sub(r"\x1b\[[0-9;]*m", "", str(error))) from error    # a log shows no colours
     # nbclient writes Python's version there
     notebook.metadata.language_info = nbformat.from_dict(KERNEL["language_info"])

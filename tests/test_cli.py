@@ -3,16 +3,20 @@
 from __future__ import annotations
 
 import json
+import os
+import shlex
 import shutil
+import signal
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import nbformat
 import pytest
 from typer.testing import CliRunner
 
-from labkit import checks, cli, doctor, results
+from labkit import checks, cli, doctor, notebooks, results
 from labkit.cli import app
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -48,6 +52,15 @@ def test_help_loads_nothing_heavy():
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, timeout=60, check=True,
                           cwd=ROOT)
     assert done.stdout.strip() == "set()"
+
+
+def test_the_version_short_help_and_completion():
+    from labkit import __version__
+
+    assert labkit("--version").output == f"labkit {__version__}\n"
+    assert labkit("-h").output == labkit("--help").output
+    assert "--strict" in labkit("check", "-h").output
+    assert "--install-completion" in labkit("--help").output
 
 
 # --- check ----------------------------------------------------------------------------------------------------------
@@ -118,6 +131,33 @@ def test_check_says_when_a_notebook_has_no_checks(tmp_path):
     assert "has no checks" in said.output
 
 
+@pytest.mark.parametrize(("earned", "failures", "code"), [(2, [], 0), (1.5, [], 1), (2, [(2, "ZeroDivisionError")], 1)])
+def test_check_strict_has_an_exit_code(tmp_path, monkeypatch, earned, failures, code):
+    monkeypatch.setattr(notebooks, "execute", lambda *_, **__: [])
+    monkeypatch.setattr(notebooks, "scores", lambda notebook: [notebooks.Score("box_filter", earned, 2, "box_filter: looked at")])
+    monkeypatch.setattr(notebooks, "failures", lambda notebook: failures)
+    path = write(tmp_path / "box.ipynb", RIGHT)
+    assert labkit("check", "--strict", path).exit_code == code
+    assert labkit("check", path).exit_code == 0
+
+
+@pytest.mark.skipif(os.name == "nt", reason="Ctrl + C is sent otherwise on Windows")
+def test_ctrl_c_ends_check_in_one_line(tmp_path):
+    path = write(tmp_path / "box.ipynb", "open('begun', 'w').close()\nwhile True: pass")
+    done = subprocess.Popen([sys.executable, "-m", "labkit.cli", "check", str(path)], cwd=tmp_path, text=True,
+                            env={**os.environ, "PYTHONPATH": str(ROOT)}, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+    try:
+        deadline = time.monotonic() + 90
+        while not (tmp_path / "begun").exists() and time.monotonic() < deadline:
+            time.sleep(0.1)
+        done.send_signal(signal.SIGINT)
+        _, errors = done.communicate(timeout=60)
+    finally:
+        done.kill()
+    assert done.returncode == 130
+    assert errors.strip() == "Stopped: the notebook is as it was."
+
+
 # --- lab ------------------------------------------------------------------------------------------------------------
 
 def test_lab_opens_the_first_page_of_the_course(tmp_path, monkeypatch):
@@ -155,6 +195,57 @@ def test_results_are_stored_with_where_they_come_from(tmp_path, monkeypatch):
     assert stored["machine"] == doctor.machine()
     assert {"date", "seconds"} <= set(stored) and {"python", "labkit", "torch", "numba"} <= set(stored["versions"])
     assert "box" in repr(results.show("01"))
+
+
+@pytest.fixture
+def quick_results(tmp_path, monkeypatch) -> Path:
+    """The file of chapter 2's results, which are computed at once, at profile quick."""
+    monkeypatch.setattr(results, "compute", lambda number: {"tables": []})
+    monkeypatch.setattr(results, "folder", lambda: tmp_path)
+    monkeypatch.setenv("LABKIT_PROFILE", "quick")
+    return tmp_path / "02.json"
+
+
+def test_results_know_a_number_without_its_zero(quick_results):
+    said = labkit("results", "2")
+    assert said.exit_code == 0, said.output
+    assert json.loads(quick_results.read_text(encoding="utf-8"))["command"] == "labkit results 02"
+    assert list(quick_results.parent.iterdir()) == [quick_results]
+
+
+def test_results_of_a_higher_profile_are_never_overwritten(quick_results, monkeypatch):
+    quick_results.write_text('{"profile": "laptop"}')
+    monkeypatch.setattr(results, "compute", lambda number: pytest.fail("computed for nothing"))
+    said = labkit("results", "02")
+    assert said.exit_code == 1 and "was computed at profile 'laptop'" in said.output and "--out" in said.output
+    assert quick_results.read_text() == '{"profile": "laptop"}'
+
+
+def test_results_can_be_stored_elsewhere(quick_results):
+    quick_results.write_text('{"profile": "laptop"}')
+    other = quick_results.parent / "new" / "trial.json"
+    assert labkit("results", "02", "--out", other).exit_code == 0
+    assert json.loads(other.read_text(encoding="utf-8"))["profile"] == "quick"
+    assert labkit("results", "02", "--out", other).exit_code == 0      # those of the same profile are replaced
+    assert quick_results.read_text() == '{"profile": "laptop"}'
+
+
+def test_a_place_that_results_cannot_be_stored_in_is_refused_before_they_are_computed(quick_results, monkeypatch):
+    monkeypatch.setattr(results, "compute", lambda number: pytest.fail("computed for nothing"))
+    (quick_results.parent / "file").touch()
+    for place, said in (("file/trial.json", "file"), (".", "is a folder"), ("file", "holds no results")):
+        done = labkit("results", "02", "--out", quick_results.parent / place)
+        assert done.exit_code == 1 and said in done.output
+
+
+def test_ctrl_c_ends_results_in_one_line_and_stores_nothing(quick_results, monkeypatch):
+    def stop(number):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(results, "compute", stop)
+    said = labkit("results", "02")
+    assert said.exit_code == 130 and said.output.endswith("Stopped: nothing was stored.\n")
+    assert not quick_results.exists()
 
 
 def test_results_of_a_chapter_that_does_not_exist(monkeypatch):
@@ -242,6 +333,22 @@ def test_doctor_fails_only_for_what_is_broken(monkeypatch):
     said = labkit("doctor")
     assert said.exit_code == 1
     assert "→ mend it" in said.output and "Broken: torch." in said.output
+
+
+def test_doctor_says_the_useful_first():
+    fine = doctor.Finding("Python", doctor.OK, "3.11")
+    broken = doctor.Finding("torch", doctor.BROKEN, "does not import", "mend it")
+    assert doctor.report([fine]).startswith("Everything that labkit needs is here.\n")
+    first, second, third = doctor.report([fine, broken]).splitlines()[:3]
+    assert first.startswith("Broken: torch.") and "does not import" in second and "→ mend it" in third
+
+
+def test_a_command_that_doctor_names_can_be_pasted(tmp_path):
+    python = tmp_path / "L'école d'été" / "bin" / "python"
+    program = (f"import sys; sys.executable = {str(python)!r}\nfrom labkit import doctor\nimport importlib.metadata as m\n"
+               "m.requires = lambda name: ['no-such-package[fast]>=2']\nprint(next(doctor._packages()).remedy)")
+    done = subprocess.run([sys.executable, "-c", program], cwd=ROOT, capture_output=True, text=True, timeout=60, check=True)
+    assert shlex.split(done.stdout) == [str(python), "-m", "pip", "install", "no-such-package[fast]>=2"] or os.name == "nt"
 
 
 def test_doctor_survives_an_installation_that_cannot_be_imported(monkeypatch):
