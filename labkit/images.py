@@ -9,6 +9,7 @@ from __future__ import annotations
 import io
 import os
 import sys
+from collections.abc import Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -331,7 +332,8 @@ def to_array(image: Tensor) -> np.ndarray:
     (4, 5, 3)
     """
     validate_image(image, batch=False)
-    array = image.detach().cpu().numpy().transpose(1, 2, 0)
+    known = image if image.dtype in (torch.float16, torch.float32, torch.float64) else image.float()    # to NumPy
+    array = known.detach().cpu().numpy().transpose(1, 2, 0)
     return array[..., 0] if array.shape[2] == 1 else array
 
 
@@ -468,6 +470,8 @@ def pad(image: Tensor, *, amount: int, border: str) -> Tensor:
     validate_image(image)
     validate_integer(amount, name="amount", minimum=0)
     validate_choice(border, name="border", choices=tuple(_PAD_MODES))
+    height, width = size_of(image)
+    validate_size((height + 2 * amount, width + 2 * amount), name="the padded image")
     if amount == 0:
         return image.clone()
     if border == "zero":
@@ -489,6 +493,8 @@ def tile(images: list[Tensor] | Tensor, *, columns: int | None = None, gap: int 
     columns : how many side by side; `None` puts all in one row.
     gap : pixels between them. background : the value of the gaps and of empty places.
     """
+    if not isinstance(images, Iterable) or isinstance(images, Tensor) and images.ndim == 0:
+        raise ValueError(f"images is {describe(images)}; expected a list of images (C, H, W), or a batch")
     images = list(images)
     if not images:
         raise ValueError("images is empty; expected at least one")
@@ -499,10 +505,13 @@ def tile(images: list[Tensor] | Tensor, *, columns: int | None = None, gap: int 
                              f"{tuple(images[0].shape)}")
     columns = len(images) if columns is None else columns
     validate_integer(columns, name="columns", minimum=1)
+    validate_integer(gap, name="gap", minimum=0)
+    validate_number(background, name="background")
     channels, (height, width) = max(image.shape[0] for image in images), images[0].shape[-2:]
     rows = -(-len(images) // columns)
     columns = min(columns, len(images))
-    sheet = images[0].new_full((channels, rows * (height + gap) - gap, columns * (width + gap) - gap), background)
+    size = validate_size((rows * (height + gap) - gap, columns * (width + gap) - gap), name="the sheet")
+    sheet = images[0].new_full((channels, *size), background)
     for number, image in enumerate(images):
         y, x = number // columns * (height + gap), number % columns * (width + gap)
         sheet[:, y:y + height, x:x + width] = image

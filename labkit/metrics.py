@@ -145,10 +145,9 @@ def ssim_map(image: Tensor, reference: Tensor, *, window: str = "gaussian", data
     >>> labkit.metrics.ssim_map(clean, clean).shape, clean.shape
     (torch.Size([3, 54, 54]), torch.Size([3, 64, 64]))
     """
-    dtype, single = image.dtype, image.ndim == 3
-    image, reference, _ = _pair(image, reference)
-    similarity, _ = _ssim_maps(image, reference, window=window, data_range=data_range)
-    return (similarity[0] if single else similarity).to(dtype)
+    first, second, _ = _pair(image, reference)
+    similarity, _ = _ssim_maps(first, second, window=window, data_range=data_range)
+    return (similarity[0] if image.ndim == 3 else similarity).to(image.dtype)
 
 
 def ms_ssim(image: Tensor, reference: Tensor, *, levels: int = 5, data_range: float = 1.0) -> Tensor:
@@ -246,6 +245,7 @@ def fsim(image: Tensor, reference: Tensor) -> Tensor:
     >>> labkit.metrics.fsim(clean, clean).round(decimals=4)
     tensor(1.)
     """
+    validate_image(image, channels=(1, 3))
     return _piq("fsim", image, reference, smallest=16, chromatic=image.shape[-3] == 3)
 
 
@@ -301,22 +301,22 @@ def flip_map(image: Tensor, reference: Tensor, *, pixels_per_degree: float = _PI
     Parameters
     ----------
     image, reference : grey or colour, values in [0, 1].
-    pixels_per_degree : of visual angle; the default, 67, is a screen 3840 pixels wide seen from as far as it is wide.
+    pixels_per_degree : of visual angle, from 1 to 400; the default, 67, is a screen 3840 pixels wide seen from as far as it is wide.
 
     References
     ----------
     Andersson et al., "FLIP: A Difference Evaluator for Alternating Images", HPG 2020. doi:10.1145/3406183
     """
     package = _package("flip_evaluator", "FLIP")
-    validate_number(pixels_per_degree, name="pixels_per_degree", above=0)
-    dtype, device, single = image.dtype, image.device, image.ndim == 3
-    image, reference, _ = _pair(image, reference, channels=(1, 3), unit_range=True)
+    # its windows grow with the distance: at 10⁹ the package ends the whole process, near 0 it gives NaN
+    validate_number(pixels_per_degree, name="pixels_per_degree", minimum=1, maximum=400)
+    first, second, _ = _pair(image, reference, channels=(1, 3), unit_range=True)
     arrays = [batch.detach().float().expand(-1, 3, -1, -1).permute(0, 2, 3, 1).contiguous().cpu().numpy()
-              for batch in (reference, image)]
+              for batch in (second, first)]
     maps = [package.evaluate(truth, test, "LDR", applyMagma=False, parameters={"ppd": float(pixels_per_degree)})[0]
             for truth, test in zip(*arrays)]
     result = torch.stack([torch.from_numpy(errors[..., 0].copy()) for errors in maps])[:, None]
-    return (result[0] if single else result).to(dtype=dtype, device=device)
+    return (result[0] if image.ndim == 3 else result).to(image)
 
 
 # --- learnt metrics -------------------------------------------------------------------------------------------------

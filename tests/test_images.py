@@ -108,6 +108,11 @@ def test_an_array_is_copied():
     assert float(image.max()) == 0
 
 
+def test_an_image_of_any_float_type_becomes_an_array():
+    for dtype in (torch.float16, torch.bfloat16, torch.float32, torch.float64):
+        assert np.allclose(images.to_array(_picture().to(dtype)), _picture().permute(1, 2, 0), atol=1e-2)
+
+
 # --- files as they come from elsewhere ------------------------------------------------------------------------------
 
 def _png(path, samples, *, bits=16, colour, transparent=(), interlaced=False):
@@ -393,6 +398,10 @@ def test_noise_has_the_moments_it_names_and_repeats_with_its_seed():
     (lambda: images.to_grey(torch.zeros(2, 4, 4)), "1 or 3 channels"),
     (lambda: images.save(_picture(), "picture.xyz"), "'.xyz', which names no picture format"),
     (lambda: images.tile([]), "images is empty"),
+    (lambda: images.tile(3), "images is int 3; expected a list"),
+    (lambda: images.tile(torch.tensor(1.0)), "images is a tensor of shape .*; expected a list"),
+    (lambda: images.tile([_picture()], gap=-1), "gap is -1"),
+    (lambda: images.tile([_picture()], background=None), "background is NoneType None"),
     (lambda: images.tile([_picture(), _picture(4)]), r"images\[1\]"),
     (lambda: images.load(3), "expected a path"),
     (lambda: images.add_gaussian_noise(torch.zeros(3, 4), sigma=0.1), "expected a floating-point torch tensor"),

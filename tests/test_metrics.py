@@ -462,6 +462,11 @@ def test_drawn_patches_are_the_same_for_the_same_seed():
     (lambda u, v: metrics.gmsd(u + 1, v), r"image has values from .* expected \[0, 1\]"),
     (lambda u, v: metrics.flip(u, v - 1), r"reference has values .*reference.clamp\(0, 1\)"),
     (lambda u, v: metrics.flip(u, v, pixels_per_degree=0), "pixels_per_degree is 0"),
+    (lambda u, v: metrics.flip(u, v, pixels_per_degree=1e9), "pixels_per_degree is 1000000000.0; expected .* from 1 to 400"),
+    (lambda u, v: metrics.semi_dual_ascent(None, steps=1), "cost is NoneType None"),
+    (lambda u, v: metrics.semi_dual_ascent(u, steps=1), r"cost is a tensor of shape \(3, 24, 20\)"),
+    (lambda u, v: metrics.semi_dual_ascent(u[0], steps=0), "steps is 0"),
+    (lambda u, v: metrics.semi_dual_ascent(u[0], steps=1, start=v[0]), r"start is .*; expected a finite tensor \(20,\)"),
     (lambda u, v: metrics.vif(u, v), "at least 41"),
     (lambda u, v: metrics.fsim(u[:2], v[:2]), "1 or 3 channels"),
     (lambda u, v: metrics.lpips(u[:1], v[:1]), "3 channels"),
@@ -477,6 +482,17 @@ def test_drawn_patches_are_the_same_for_the_same_seed():
 def test_wrong_arguments_are_refused_in_words(call, message):
     with pytest.raises(ValueError, match=message):
         call(random(3, 24, 20), random(3, 24, 20, seed=1))
+
+
+@pytest.mark.parametrize("metric", [*PAIRED, metrics.flip_map, metrics.ssim_map, metrics.lpips, metrics.dists], ids=lambda f: f.__name__)
+@pytest.mark.parametrize("wrong", [None, 3, "astronaut", random(24, 20), random(3, 24, 20).numpy(), random(3, 24, 20).half().int()],
+                         ids=lambda w: type(w).__name__)
+def test_what_is_no_picture_is_refused_in_either_place(metric, wrong):
+    right = random(3, 24, 20)
+    with pytest.raises(ValueError, match="^image is .*; expected"):
+        metric(wrong, right)
+    with pytest.raises(ValueError, match="^reference is .*; expected"):
+        metric(right, wrong)
 
 
 def test_arguments_are_not_written_into():
