@@ -13,7 +13,7 @@ from typing import Annotated, Any, NoReturn
 
 import typer
 
-__all__ = ["EXPECTED", "Profile", "app", "bench", "check", "doctor", "grade", "lab", "release", "results"]
+__all__ = ["EXPECTED", "Profile", "app", "bench", "check", "doctor", "grade", "lab", "release", "results", "start"]
 
 app = typer.Typer(help="Patch-based methods for images and videos: the course's commands.", no_args_is_help=True,
                   pretty_exceptions_enable=False, rich_markup_mode=None, context_settings={"help_option_names": ["-h", "--help"]})
@@ -39,15 +39,32 @@ def _begin(version: Annotated[bool, typer.Option("--version", callback=_say_vers
             stream.reconfigure(errors="replace")    # a Windows console may not know ✔
 
 
+@app.command()
+def start(folder: Annotated[Path, typer.Argument(help="the folder to make, such as patch-by-patch")]) -> None:
+    """Copy the course into a folder of your own: notebooks, pictures, first page. What is there already stays as it is."""
+    from labkit.doctor import quoted
+    from labkit.start import start
+
+    try:
+        done = start(folder)
+    except (OSError, ValueError) as error:
+        _stop(f"{folder} could not be made: {error}")
+    stayed = f"; {len(done.kept)} that were there stay as they are" if done.kept else ""
+    typer.echo(f"{done.copied} files are new in {folder}{stayed}.\nNow:\n    cd {quoted(folder)}\n    labkit lab")
+
+
 @app.command(context_settings={"allow_extra_args": True, "ignore_unknown_options": True})
 def lab(context: typer.Context,
         no_browser: Annotated[bool, typer.Option("--no-browser", help="only print the address")] = False) -> None:
     """Open JupyterLab on the course's first page. Other options are JupyterLab's own, such as --port=9000."""
     from jupyterlab.labapp import main
 
+    from labkit import lab
+
     root = _course()
     os.chdir(root)
-    sys.exit(main([f"--ServerApp.root_dir={root}", "--LabApp.default_url=/lab/tree/notebooks/index.ipynb",
+    options = lab.configure()
+    sys.exit(main([f"--ServerApp.root_dir={root}", "--LabApp.default_url=/lab/tree/notebooks/index.ipynb", *options,
                    *(["--no-browser"] if no_browser else []), *context.args]))
 
 

@@ -103,7 +103,8 @@ def find_root(start: Path | None = None) -> Path:
         if (folder / "nbgrader_config.py").is_file() and (folder / "solutions").is_dir() \
                 or (folder / "notebooks" / "index.ipynb").is_file():
             return folder
-    raise NotebookError(f"no course was found in {start} or above it; go to the folder that holds `notebooks` first")
+    raise NotebookError(f"no course was found in {start} or above it; go to the folder that holds `notebooks`, or make one with\n"
+                        "    labkit start patch-by-patch\nwhich copies the course into a folder of that name, and go there")
 
 
 def chapters(root: Path) -> list[Chapter]:

@@ -4,12 +4,16 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import shlex
 import shutil
 import signal
+import socket
 import subprocess
 import sys
 import time
+import urllib.error
+import urllib.request
 from pathlib import Path
 
 import nbformat
@@ -44,7 +48,7 @@ def write(path: Path, answer: str, check: str = "check.box_filter(box_filter)") 
 def test_help_names_every_command():
     said = labkit("--help")
     assert said.exit_code == 0
-    assert all(f"\n  {name} " in said.output for name in ("lab", "check", "doctor", "results", "bench"))
+    assert all(f"\n  {name} " in said.output for name in ("lab", "check", "doctor", "results", "bench", "start"))
 
 
 def test_help_loads_nothing_heavy():
@@ -166,10 +170,11 @@ def test_lab_opens_the_first_page_of_the_course(tmp_path, monkeypatch):
     (tmp_path / "deep" / "er").mkdir(parents=True)
     given = []
     monkeypatch.setattr("jupyterlab.labapp.main", lambda arguments: given.extend(arguments))
+    monkeypatch.setenv("JUPYTER_CONFIG_PATH", "")
     monkeypatch.chdir(tmp_path / "deep" / "er")
     assert labkit("lab", "--no-browser", "--port=9000").exit_code == 0
     assert given == [f"--ServerApp.root_dir={tmp_path}", "--LabApp.default_url=/lab/tree/notebooks/index.ipynb",
-                     "--no-browser", "--port=9000"]
+                     "--LabApp.custom_css=True", "--no-browser", "--port=9000"]
 
 
 def test_lab_outside_a_course_says_where_to_go(tmp_path, monkeypatch):
@@ -177,7 +182,62 @@ def test_lab_outside_a_course_says_where_to_go(tmp_path, monkeypatch):
     monkeypatch.setattr("labkit.notebooks.__file__", str(tmp_path / "labkit" / "notebooks.py"))
     said = labkit("lab")
     assert said.exit_code == 1
-    assert "no course was found" in said.output
+    assert "no course was found" in said.output and "labkit start " in said.output
+
+
+def test_lab_shows_students_nothing_of_the_teachers_side_and_lines_that_can_be_read(tmp_path):
+    (tmp_path / "notebooks").mkdir()
+    (tmp_path / "notebooks" / "index.ipynb").touch()
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    command = [sys.executable, "-m", "labkit.cli", "lab", "--no-browser", "--allow-root", "--ip=127.0.0.1", f"--port={port}",
+               "--ServerApp.port_retries=0", "--IdentityProvider.token=word"]
+    environment = {**os.environ, "PYTHONPATH": str(ROOT), "PYTHONWARNINGS": "default", "JUPYTER_CONFIG_DIR": str(tmp_path / "config"),
+                   "JUPYTERLAB_SETTINGS_DIR": str(tmp_path / "settings"), "JUPYTERLAB_WORKSPACES_DIR": str(tmp_path / "workspaces")}
+
+    def get(page: str) -> str:
+        with urllib.request.urlopen(f"http://127.0.0.1:{port}/{page}?token=word", timeout=30) as answer:
+            return answer.read().decode()
+
+    with (tmp_path / "log").open("w") as log:
+        process = subprocess.Popen(command, cwd=tmp_path, env=environment, stdout=log, stderr=log)
+    try:
+        deadline = time.monotonic() + 90
+        while "is running at" not in (tmp_path / "log").read_text() and process.poll() is None and time.monotonic() < deadline:
+            time.sleep(0.2)
+        config = json.loads(re.search(r'id="jupyter-config-data"[^>]*>(.*?)</script>', get("lab"), re.DOTALL)[1])
+        assert "@jupyter/nbgrader" in config["disabledExtensions"]
+        assert "max-width" in get("custom/custom.css") and "custom/custom.css" in get("lab")
+        for page in ("formgrader", "assignments", "validate"):
+            with pytest.raises(urllib.error.HTTPError, match="404"):
+                get(page)
+    finally:
+        process.terminate()
+        process.wait(20)
+
+
+# --- start ----------------------------------------------------------------------------------------------------------
+
+def test_start_makes_a_course_and_never_writes_over_what_is_there(tmp_path, monkeypatch):
+    folder = tmp_path / "mon été"
+    said = labkit("start", folder)
+    assert said.exit_code == 0 and f"cd '{folder}'" in said.output or os.name == "nt"
+    page = (folder / "notebooks" / "index.ipynb").read_text(encoding="utf-8")
+    assert notebooks.find_root(folder / "data") == folder and "../solutions" not in page
+    first = folder / "notebooks" / "01_filtering" / "01_filtering.ipynb"
+    assert (folder / "data" / "textures" / "pebbles.png").is_file()
+    first.write_text("my work")
+    (folder / "data" / "textures" / "pebbles.png").unlink()
+    said = labkit("start", folder)
+    assert "1 files are new" in said.output and "stay as they are" in said.output
+    assert first.read_text() == "my work" and (folder / "data" / "textures" / "pebbles.png").is_file()
+
+
+def test_start_says_when_a_folder_cannot_be_made(tmp_path):
+    (tmp_path / "file").touch()
+    said = labkit("start", tmp_path / "file")
+    assert said.exit_code == 1 and "could not be made" in said.output
 
 
 # --- results --------------------------------------------------------------------------------------------------------

@@ -28,7 +28,7 @@ GROUND_FLOOR = {
 }
 GROUND_FLOOR |= {"descent", "runtime", "textures", "training", "transport", "validation"}
 ABOVE_CHAPTERS = {"checks", "results", "widgets"}
-COMMANDS = {"__main__", "cli", "doctor", "grading", "notebooks"}
+COMMANDS = {"__main__", "cli", "doctor", "grading", "lab", "notebooks", "start", "warm"}
 
 # labkit's own modules that a function may import, by the module that it stands in
 LATER = {

@@ -92,7 +92,7 @@ def wheel(tmp_path_factory) -> zipfile.ZipFile:
 
 def test_an_installation_takes_the_pictures_and_results_along(wheel):
     names = set(wheel.namelist())
-    for folder, inside in (("data", "labkit/_data"), ("docs/results", "labkit/_results")):
+    for folder, inside in (("data", "labkit/_data"), ("notebooks", "labkit/_notebooks"), ("docs/results", "labkit/_results")):
         files = [path for path in (ROOT / folder).rglob("*") if path.is_file()]
         assert files
         assert {f"{inside}/{path.relative_to(ROOT / folder).as_posix()}" for path in files} <= names
@@ -100,7 +100,7 @@ def test_an_installation_takes_the_pictures_and_results_along(wheel):
 
 def test_an_installation_takes_every_module_and_widget_along(wheel):
     names = set(wheel.namelist())
-    files = [path for path in (ROOT / "labkit").rglob("*") if path.suffix in (".py", ".typed", ".js", ".css", ".html")]
+    files = [path for path in (ROOT / "labkit").rglob("*") if path.suffix in (".py", ".typed", ".js", ".css", ".html", ".json")]
     assert {path.relative_to(ROOT).as_posix() for path in files} <= names
     assert not [name for name in names if name.startswith(("tests/", "solutions/", "notebooks/"))]
     assert "labkit/py.typed" in names       # or others' type checkers would not look at labkit's annotations

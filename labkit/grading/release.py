@@ -11,12 +11,12 @@ from pathlib import Path
 import labkit
 from labkit.grading.extract import assignments
 
-__all__ = ["TOP", "release"]
+__all__ = ["TOP", "release", "student_notebook"]
 
 TOP = "labkit-course"      # the folder that unpacking makes
 _FOLDERS = ("notebooks", "data", "docs/results")
 _FILES = ("README.md", "LICENSE", "pyproject.toml", "environment.yml", "constraints.txt", "Makefile")
-_SKIPPED = re.compile(r"(?:^|/)(?:__pycache__|\.[^/]*|_data|_results)(?:/|$)|\.(?:pyc|nbi|nbc)$")
+_SKIPPED = re.compile(r"(?:^|/)(?:__pycache__|\.[^/]*|_data|_notebooks|_results)(?:/|$)|\.(?:pyc|nbi|nbc)$")
 _FOR_TEACHERS = ("If nobody teaches you", "If you teach", "Tests and benchmarks")      # chapters of the README
 _WHEN = (2020, 1, 1, 0, 0, 0)      # the same files give the same zip
 
@@ -47,7 +47,7 @@ def release(out: Path, *, course: Path) -> list[str]:
         _add(files, course / name, name)
     for name, content in files.items():
         if name.endswith(".ipynb"):
-            files[name] = _student_notebook(name, content)
+            files[name] = student_notebook(name, content)
     if "README.md" in files:
         files["README.md"] = _student_readme(files["README.md"].decode("utf-8"), {name.partition("/")[0] for name in files}).encode()
     out.parent.mkdir(parents=True, exist_ok=True)
@@ -75,7 +75,7 @@ def _student_readme(text: str, folders: set[str]) -> str:
                    if not (row := re.match(r"\| `([^/`]+)/", line)) or row[1] in folders)
 
 
-def _student_notebook(name: str, content: bytes) -> bytes:
+def student_notebook(name: str, content: bytes) -> bytes:
     """The notebook as it goes out, or a refusal: nothing that is solved, nothing that points to solutions."""
     notebook = json.loads(content)
     changed = False
