@@ -21,6 +21,7 @@ import math
 from collections.abc import Callable
 from pathlib import Path
 from types import ModuleType
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -210,10 +211,7 @@ def _ssim_maps(image: Tensor, reference: Tensor, *, window: str, data_range: flo
                          f"the side of the {window} window")
 
     def mean(values: Tensor) -> Tensor:
-        for axis in (-2, -1):       # torch's convolutions in float64 take five times as long
-            number = values.shape[axis] - len(line) + 1
-            values = sum(weight * values.narrow(axis, k, number) for k, weight in enumerate(line.tolist()))
-        return values
+        return _weighted(values, line, line)
 
     mean_x, mean_y = mean(image), mean(reference)
     var_x = unbiased * (mean(image.square()) - mean_x.square())
@@ -277,7 +275,11 @@ def vif(image: Tensor, reference: Tensor) -> Tensor:
     >>> labkit.metrics.vif(clean, clean).round(decimals=4)
     tensor(1.)
     """
-    return _piq("vif_p", image, reference, smallest=41)
+    def exact(image: Tensor, reference: Tensor) -> tuple[Tensor, Tensor]:
+        """In float64, since a variance E[x²] − E[x]² of values up to 255 is wrong by 0.01 in float32."""
+        return image.double(), reference.double()
+
+    return _piq("vif_p", image, reference, smallest=41, prepare=exact, instead={torch.conv2d: _by_lines})
 
 
 def flip(image: Tensor, reference: Tensor, *, pixels_per_degree: float = _PIXELS_PER_DEGREE) -> Tensor:
@@ -603,22 +605,43 @@ def _root(values: Tensor) -> Tensor:
     return torch.where(zero, 0, torch.where(zero, 1, values).sqrt())
 
 
-class _RootsWithSlope(TorchFunctionMode):
-    """Every √ of a package's code as `_root`."""
+def _weighted(values: Tensor, down: Tensor, across: Tensor) -> Tensor:
+    """Σ down(i) across(j) values(y + i, x + j), for every window inside; torch's convolutions in float64 take many times as long."""
+    for axis, line in ((-2, down), (-1, across)):
+        number = values.shape[axis] - len(line) + 1
+        total = torch.zeros_like(values.narrow(axis, 0, number))
+        for k, weight in enumerate(line.tolist()):
+            total = torch.add(total, values.narrow(axis, k, number), alpha=weight)
+        values = total
+    return values
+
+
+def _by_lines(planes: Tensor, kernel: Tensor) -> Tensor:
+    """A convolution with a kernel (1, 1, n, n) of sum 1 that is a product of two lines, as a Gaussian is."""
+    return _weighted(planes, kernel[0, 0].sum(1), kernel[0, 0].sum(0))
+
+
+class _Instead(TorchFunctionMode):
+    """Some of torch's functions by others, in a package's code."""
+
+    def __init__(self, others: dict[Any, Callable]) -> None:
+        super().__init__()
+        self._others = others
 
     def __torch_function__(self, func: Callable, types: object, args: tuple = (), kwargs: dict | None = None) -> object:
-        return _root(args[0]) if func in (torch.sqrt, Tensor.sqrt) else func(*args, **(kwargs or {}))
+        return self._others.get(func, func)(*args, **(kwargs or {}))
 
 
 def _piq(name: str, image: Tensor, reference: Tensor, *, smallest: int = 1,
-         prepare: Callable[[Tensor, Tensor], tuple[Tensor, Tensor]] | None = None, **options: bool) -> Tensor:
+         prepare: Callable[[Tensor, Tensor], tuple[Tensor, Tensor]] | None = None,
+         instead: dict[Any, Callable] | None = None, **options: bool) -> Tensor:
     package = _package("piq", name.removesuffix("_p").upper())
     image, reference, finish = _pair(image, reference, channels=(1, 3), unit_range=True)
     if min(image.shape[-2:]) < smallest:
         raise ValueError(f"image is {tuple(image.shape[-2:])} pixels; expected at least {smallest} along each side")
     if prepare is not None:
         image, reference = prepare(image, reference)
-    with _RootsWithSlope():
+    with _Instead({torch.sqrt: _root, Tensor.sqrt: _root, **(instead or {})}):
         return finish(getattr(package, name)(image, reference, reduction="none", **options))
 
 

@@ -145,6 +145,16 @@ def test_ssim_of_bright_and_nearly_flat_pictures_is_exact_in_float32(window):
         assert metrics.ssim(image, image.clone(), **options) <= 1
 
 
+def test_vif_of_bright_and_nearly_flat_pictures_is_exact_in_float32():
+    import piq
+
+    for amplitude in (1e-3, 1e-2, 0.1):
+        clean = 0.85 + amplitude * random(3, 48, 50, dtype=torch.float32)
+        noisy = clean + 0.3 * amplitude * random(3, 48, 50, seed=1, dtype=torch.float32)
+        expected = piq.vif_p(noisy[None].double(), clean[None].double())
+        assert float(metrics.vif(noisy, clean)) == pytest.approx(float(expected), abs=1e-6)
+
+
 @pytest.mark.cuda
 @pytest.mark.parametrize("metric", [*PAIRED, metrics.patch_transport_cost], ids=lambda f: f.__name__)
 def test_a_gpu_gives_the_same(metric):
