@@ -1,28 +1,26 @@
 # labkit's commands. `make` alone lists them. Windows without make: see README.md.
 #
-#   PYTHON=...        the Python to build .venv with (3.11 or newer), instead of the first one found;
+#   PYTHON=...        the Python to build .venv with (3.11 to 3.14), instead of the first one found;
 #                     make gpu: the Python that has torch, numba and numba-cuda
+#   TORCH=cpu         make install: a PyTorch without GPU support, a fifth of the size, where an index offers one;
+#                     TORCH_INDEX=... is the address of a package index where pip shall look as well
 #   CHAPTER=04        make test: only what belongs to one chapter, by its number or topic
 #   ALL=1             make notebooks: run every chapter anew, also where only labkit or a check has changed
 #   LAB_OPTIONS=...   options for JupyterLab, such as --port=9000 or --allow-root
 
-comma  := ,
 VENV   := .venv
 # Windows, with the make and the sh of its Git: an environment's programs lie elsewhere, and end in .exe.
-BIN    := $(VENV)/$(if $(filter Windows_NT,$(OS)),Scripts,bin)
-EXE    := $(if $(filter Windows_NT,$(OS)),.exe)
-PIP    := $(BIN)/python -m pip
-# In CI nobody watches: leave out pip's progress.
-QUIET  := $(if $(CI),--quiet,)
+BIN     = $(VENV)/$(if $(filter Windows_NT,$(OS)),Scripts,bin)
 
-.PHONY: help install install-all lab test test-ground lint notebooks data mutants bench gpu clean
+.PHONY: help install install-all install-tests lab test test-ground lowest lint notebooks data mutants bench gpu clean
 .DEFAULT_GOAL := help
 
 help:
 	@echo "make lab         install what is missing and open the course in JupyterLab"
-	@echo "make install     only install, into the folder $(VENV)"
+	@echo "make install     only install, into the folder $(VENV); TORCH=cpu make install, without GPU support"
 	@echo "make test        run every test (what CI runs); CHAPTER=01 make test, those of one chapter"
 	@echo "make test-ground what every chapter uses, tested: two minutes, with little installed"
+	@echo "make lowest      the same, the checks' engine and the commands with the oldest versions that are allowed"
 	@echo "make lint        look through the source with ruff and mypy (a part of make test)"
 	@echo "make notebooks   make the notebooks from the sources in solutions"
 	@echo "make data        make the pictures in data again"
@@ -32,57 +30,45 @@ help:
 	@echo "make clean       remove caches ($(VENV) stays; rm -rf $(VENV) removes it)"
 
 # --- installing -------------------------------------------------------------------------------------------------------
-# A file in .venv notes what is installed, so that the second call does nothing. pip looks at everything again when
-# pyproject.toml or constraints.txt has changed.
+# labkit.install does it, with whatever Python there is: it builds or mends the environment, and does nothing the second
+# time. Programs are run as `python -m ...`, which also works where the folder has been moved.
 
-install: $(VENV)/installed-student
-	@echo "labkit is installed in $(VENV)."
-
-install-all: $(VENV)/installed-all
-
-$(BIN)/python$(EXE):
-	@for candidate in $(or $(PYTHON),python3.11 python3.12 python3.13 python3.14 python3 python); do \
-	   if "$$candidate" -c 'import sys; sys.exit(sys.version_info < (3, 11))' >/dev/null 2>&1; then \
+# $(call install,options)
+define install
+	@for candidate in $(or $(PYTHON),python3.11 python3.12 python3.13 python3.14 python3 python "$(BIN)/python"); do \
+	   if "$$candidate" -c 'import sys; sys.exit(not (3, 11) <= sys.version_info < (3, 15))' >/dev/null 2>&1; then \
 	     found="$$candidate"; break; \
 	   fi; \
 	 done; \
 	 if [ -z "$$found" ]; then \
-	   echo "labkit needs Python 3.11 or newer, and none was found$(if $(PYTHON), at $(PYTHON),)."; \
-	   echo "Install one: on Debian and Ubuntu, sudo apt install python3 python3-venv; on macOS, brew install python."; \
+	   echo "labkit needs Python 3.11, 3.12, 3.13 or 3.14, and none was found$(if $(PYTHON), at $(PYTHON),)."; \
+	   echo "Install one: on Debian and Ubuntu, sudo apt install python3 python3-venv; on macOS, brew install python@3.13."; \
 	   echo "Or name one: make install PYTHON=/path/to/python3"; \
 	   exit 1; \
 	 fi; \
-	 echo "Building $(VENV) with $$("$$found" --version)"; \
-	 "$$found" -m venv $(VENV) || { \
-	   rm -rf $(VENV); \
-	   echo "This Python cannot build environments. On Debian and Ubuntu: sudo apt install python3-venv"; \
-	   exit 1; \
-	 }
-
-# $(call pip_install,extras,stamps)
-define pip_install
-	@echo "Installing labkit with [$(1)] into $(VENV)."
-	@echo "The first time this fetches PyTorch: about 6 GB on disk, some minutes."
-	@start=$$(date +%s); \
-	 $(PIP) --disable-pip-version-check install $(QUIET) --constraint constraints.txt --editable ".[$(1)]" && \
-	 touch $(2) && echo "Installed in $$(($$(date +%s) - start)) s."
+	 "$$found" -m labkit.install --venv $(VENV) $(1) $(if $(TORCH),--torch $(TORCH),) \
+	   $(if $(TORCH_INDEX),--torch-index "$(TORCH_INDEX)",)
 endef
 
-$(VENV)/installed-student: pyproject.toml constraints.txt | $(BIN)/python$(EXE)
-	$(call pip_install,metrics,$@)
+install:
+	$(call install,--extras metrics)
 
 # What tests need, without the packages that labkit is measured beside, which not every system has.
-$(VENV)/installed-dev: pyproject.toml constraints.txt | $(BIN)/python$(EXE)
-	$(call pip_install,metrics$(comma)dev,$@ $(VENV)/installed-student)
+install-tests:
+	$(call install,$(TEST_EXTRAS))
 
-$(VENV)/installed-all: pyproject.toml constraints.txt | $(BIN)/python$(EXE)
-	$(call pip_install,metrics$(comma)bench$(comma)cluster$(comma)dev,$@ $(VENV)/installed-dev $(VENV)/installed-student)
+install-all:
+	$(call install,$(ALL_EXTRAS))
+
+# commas would end an argument of `call`
+TEST_EXTRAS := --extras metrics,dev
+ALL_EXTRAS  := --extras metrics,bench,cluster,dev
 
 # --- working ----------------------------------------------------------------------------------------------------------
 
 lab: install
 	@echo "Opening JupyterLab; Ctrl + C twice ends it."
-	@$(BIN)/labkit lab $(LAB_OPTIONS)
+	@$(BIN)/python -m labkit lab $(LAB_OPTIONS)
 
 notebooks: install
 	$(BIN)/python -m labkit.notebooks build $(if $(ALL),--all,)
@@ -104,27 +90,37 @@ solutions = $(if $(CHAPTER),$(or $(wildcard solutions/$(CHAPTER)_* solutions/0$(
 test: export LABKIT_PROFILE := quick
 test: export LABKIT_CHAPTER := $(CHAPTER)
 test: install-all
-	$(call phase,what this machine offers,$(BIN)/labkit doctor)
+	$(call phase,what this machine offers,$(BIN)/python -m labkit doctor)
 	$(call phase,tests,$(BIN)/python -m pytest -q -rs --durations=10 tests)
 	$(call phase,solution notebooks,$(BIN)/python -m pytest -q --nbval-lax --nbval-current-env $(solutions))
 
 GROUND := validation runtime images patches pyramids operators restoration metrics figures textures training descent
 
 test-ground: export LABKIT_PROFILE := quick
-test-ground: $(VENV)/installed-dev
+test-ground: install-tests
 	$(call phase,the ground floor,$(BIN)/python -m pytest -q $(GROUND:%=tests/test_%.py))
+
+# The oldest versions of what labkit needs, in an environment of their own, on the oldest Python. Old packages warn of newer
+# ones that they were not written for; what labkit's own code is warned of, `make test` finds.
+lowest: export LABKIT_PROFILE := quick
+lowest: VENV := .venv-lowest
+lowest: PYTHON := $(or $(PYTHON),python3.11)
+lowest:
+	$(call install,--lowest)
+	$(call phase,the oldest versions allowed,$(BIN)/python -m pytest -q -W ignore::DeprecationWarning \
+	    $(GROUND:%=tests/test_%.py) tests/test_checks_engine.py tests/test_cli.py)
 
 # tests/test_quality.py says which modules mypy must find nothing in, and how much it may find in the others.
 lint: install-all
-	$(BIN)/ruff check
-	$(BIN)/ruff format --check
+	$(BIN)/python -m ruff check
+	$(BIN)/python -m ruff format --check
 	$(BIN)/python -m pytest -q tests/test_quality.py -k mypy
 
 mutants: install-all
 	$(BIN)/python -m tests.mutants
 
 bench: install-all
-	$(BIN)/labkit bench
+	$(BIN)/python -m labkit bench
 
 # With the Python that is named, else with $(VENV) where there is one, else with the machine's own.
 gpu:
@@ -135,4 +131,4 @@ data: install
 
 clean:
 	rm -rf build dist .pytest_cache .hypothesis .mypy_cache .ruff_cache *.egg-info
-	find . -path ./$(VENV) -prune -o -name __pycache__ -prune -exec rm -rf {} +
+	find . -path "./$(VENV)*" -prune -o -name __pycache__ -prune -exec rm -rf {} +
