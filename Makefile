@@ -107,7 +107,7 @@ lowest: VENV := .venv-lowest
 lowest: PYTHON := $(or $(PYTHON),python3.11)
 lowest:
 	$(call install,--lowest)
-	$(call phase,the oldest versions allowed,$(BIN)/python -m pytest -q -W ignore::DeprecationWarning \
+	$(call phase,the oldest versions allowed,$(BIN)/python -m pytest -q -W ignore::DeprecationWarning -W ignore::FutureWarning \
 	    $(GROUND:%=tests/test_%.py) tests/test_checks_engine.py tests/test_cli.py)
 
 # tests/test_quality.py says which modules mypy must find nothing in, and how much it may find in the others.

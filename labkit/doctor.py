@@ -157,14 +157,18 @@ def _extras(requirement) -> str:
 
 
 def _torch() -> Finding:
-    """torch and torchvision come in pairs; of two that do not belong together the second fails when it is imported."""
+    """torch and torchvision come in pairs; of two that do not belong together the second fails when it is imported.
+
+    Little needs the second, so that breaks nothing else.
+    """
     import torch
 
     pair = f"torch {torch.__version__}"
     try:
         import torchvision
     except (ImportError, RuntimeError) as error:
-        return Finding("torch", BROKEN, f"{pair} works, its torchvision does not: {error}. Both must come from the same place.",
+        return Finding("torch", MISSING, f"{pair} works, its torchvision does not: {error}. Only the metrics GMSD, FSIM, HaarPSI, "
+                                         "VIF, LPIPS and DISTS need it; both must come from the same place.",
                        f"{PIP} --force-reinstall torch torchvision")
     threads = torch.get_num_threads()
     where = torch.cuda.get_device_name() if torch.cuda.is_available() else "no NVIDIA GPU"

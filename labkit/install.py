@@ -200,7 +200,8 @@ def _look_at_torchvision(python: Path) -> None:
     done = subprocess.run([python, "-c", "import torchvision"], capture_output=True, text=True, check=False)
     if done.returncode:
         last = (done.stderr.strip().splitlines() or ["it ended"])[-1]
-        print(f"torchvision does not fit this torch ({last}). Only LPIPS and DISTS need it; all else works.")
+        print(f"torchvision does not fit this torch ({last}).")
+        print("Only the metrics GMSD, FSIM, HaarPSI, VIF, LPIPS and DISTS need it; all else works.")
 
 
 if __name__ == "__main__":

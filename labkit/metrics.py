@@ -646,10 +646,13 @@ def _piq(name: str, image: Tensor, reference: Tensor, *, smallest: int = 1,
 
 
 def _package(name: str, metric: str) -> ModuleType:
+    package = name.split(".")[0].replace("_", "-")
     try:
         return importlib.import_module(name)
     except ImportError as error:
-        package = name.split(".")[0].replace("_", "-")
         asked = '"labkit[metrics]"' if package in ("piq", "flip-evaluator") else package
         raise ImportError(f"{metric} is computed by the package {package}, which could not be imported ({error}); "
                           f"`pip install {asked}` installs it") from error
+    except (RuntimeError, OSError) as error:      # so ends the import of a torchvision that was built for another torch
+        raise ImportError(f"{metric} is computed by the package {package}, which could not be imported ({error}). "
+                          "torch and torchvision must be of one build: install both from the same place") from error

@@ -450,7 +450,8 @@ def nests_its_result() -> Attack:
 KEEPS = """
 import glob, os
 def places():
-    return ["/tmp", "/dev/shm", "/var/tmp", os.getcwd(), os.path.expanduser("~"), "/run/labkit/course", "/run/labkit/data", os.path.dirname(os.getcwd())]
+    return ["/tmp", "/dev/shm", "/var/tmp", os.getcwd(), os.path.expanduser("~"), "/run/labkit/course", "/run/labkit/data",
+            os.path.dirname(os.getcwd())]
 def keep(text):
     for place in places():
         try:

@@ -299,6 +299,22 @@ def test_a_missing_package_is_named_with_its_cure(metric, package, cure, monkeyp
         metric(random(3, 64, 64), random(3, 64, 64))
 
 
+@pytest.mark.parametrize("metric", [metrics.gmsd, metrics.fsim, metrics.haarpsi, metrics.vif, metrics.lpips, metrics.dists],
+                         ids=lambda f: f.__name__)
+def test_a_torchvision_of_another_build_is_named_and_breaks_no_other_metric(metric, monkeypatch, tmp_path):
+    (tmp_path / "torchvision").mkdir()
+    (tmp_path / "torchvision" / "__init__.py").write_text("raise RuntimeError('operator torchvision::nms does not exist')")
+    for name in [name for name in sys.modules if name.split(".")[0] in ("torchvision", "piq", "torchmetrics")]:
+        monkeypatch.delitem(sys.modules, name)
+    monkeypatch.syspath_prepend(tmp_path)
+    metrics._lpips_model.cache_clear()
+    metrics._dists_model.cache_clear()
+    with pytest.raises(ImportError, match=r"nms does not exist\)\. torch and torchvision must be of one build"):
+        metric(random(3, 64, 64), random(3, 64, 64))
+    assert metrics.ssim(random(3, 64, 64), random(3, 64, 64)) == 1
+    assert metrics.flip(random(3, 64, 64), random(3, 64, 64)) == 0
+
+
 @pytest.mark.parametrize("metric", [metrics.lpips, metrics.dists], ids=lambda f: f.__name__)
 def test_missing_weights_are_named_with_their_place_and_nothing_is_downloaded(metric, monkeypatch, tmp_path):
     pytest.importorskip("torchmetrics", reason="LPIPS and DISTS go untested: torchmetrics is not installed")

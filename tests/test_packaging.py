@@ -26,6 +26,11 @@ IMPORTS = {"skimage": "scikit-image", "PIL": "pillow", "yaml": "pyyaml", "IPytho
            "jupyter_client": "ipykernel", "llvmlite": "numba"}     # the second brings the first
 
 
+# Where torch and numba have wheels.
+SYSTEMS = [{"sys_platform": "linux", "platform_machine": "x86_64"}, {"sys_platform": "linux", "platform_machine": "aarch64"},
+           {"sys_platform": "darwin", "platform_machine": "arm64"}, {"sys_platform": "win32", "platform_machine": "AMD64"}]
+
+
 def requirements(texts) -> dict[str, Requirement]:
     return {requirement.name: requirement for requirement in map(Requirement, texts)}
 
@@ -59,6 +64,22 @@ def test_the_tested_versions_are_allowed_and_name_everything():
     for name, requirement in asked.items():
         version, = (str(specifier.version) for specifier in tested[name].specifier)
         assert requirement.specifier.contains(version), name
+
+
+@pytest.mark.parametrize("system", SYSTEMS, ids=lambda system: "-".join(system.values()))
+def test_flip_is_asked_for_where_it_has_wheels_and_only_there(system):
+    """Elsewhere the default installation would end in a compiler's error."""
+    oldest, newest = (int(version.partition(".")[2]) for version in re.findall(r"3\.\d+", PROJECT["requires-python"]))
+    flip = requirements(EXTRAS["metrics"])["flip-evaluator"]
+    asked = [minor for minor in range(oldest, newest) if flip.marker.evaluate(system | {"python_version": f"3.{minor}"})]
+    assert (oldest, newest) == (11, 15) and asked == ([] if system["platform_machine"] == "aarch64" else [11, 12, 13])
+
+
+def test_labkit_runs_as_a_module(tmp_path):
+    """Where a folder was moved, the first lines of programs are wrong, and Python itself is right."""
+    done = subprocess.run([sys.executable, "-m", "labkit", "--help"], cwd=tmp_path, capture_output=True, text=True, timeout=120,
+                          check=False)
+    assert done.returncode == 0 and "python -m labkit" not in done.stdout and "Usage: labkit" in done.stdout, done.stderr
 
 
 def third_party_imports(folder: Path) -> set[str]:
