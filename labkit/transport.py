@@ -34,13 +34,22 @@ def semi_dual_ascent(cost: Tensor, *, steps: int, start: Tensor | None = None) -
     ------
     ValueError : no costs, no step, or a β of another size.
     """
-    if not isinstance(cost, Tensor) or cost.ndim != 2 or not cost.is_floating_point() or cost.numel() == 0 \
-            or not torch.isfinite(cost).all():
+    if (
+        not isinstance(cost, Tensor)
+        or cost.ndim != 2
+        or not cost.is_floating_point()
+        or cost.numel() == 0
+        or not torch.isfinite(cost).all()
+    ):
         raise ValueError(f"cost is {describe(cost)}; expected a finite floating-point tensor (n, m)")
     number, targets = cost.shape
     validate_integer(steps, name="steps", minimum=1)
-    if start is not None and (not isinstance(start, Tensor) or start.shape != (targets,) or not torch.isfinite(start).all()):
-        raise ValueError(f"start is {describe(start)}; expected a finite tensor ({targets},), one β for each column of cost")
+    if start is not None and (
+        not isinstance(start, Tensor) or start.shape != (targets,) or not torch.isfinite(start).all()
+    ):
+        raise ValueError(
+            f"start is {describe(start)}; expected a finite tensor ({targets},), one β for each column of cost"
+        )
     beta = cost.new_zeros(targets) if start is None else start
     best, reduced, longest = cost.new_full((), -torch.inf), torch.empty_like(cost), 0.01 * cost.mean()
     for step in range(steps):
