@@ -98,17 +98,26 @@ def machine() -> str:
 
 
 def versions(*names: str) -> dict[str, str]:
-    """Python's and labkit's version and those of the packages that decide numbers and times; `names` adds more."""
+    """Python's and labkit's version and those of the packages that decide numbers and times; `names` adds more.
+
+    torchvision is left out where it is not installed: no number or time comes from it.
+    """
     found = {"python": platform.python_version(), "labkit": __version__}
-    return found | {name: importlib.metadata.version(name) for name in (*VERSIONED, *names)}
+    for name in (*VERSIONED, *names):
+        try:
+            found[name] = importlib.metadata.version(name)
+        except importlib.metadata.PackageNotFoundError:
+            if name != "torchvision":
+                raise
+    return found
 
 
 # --- one function for each thing ------------------------------------------------------------------------------------
 
 def _python() -> Finding:
     detail = f"{platform.python_version()} at {sys.executable}, {platform.platform()}"
-    if sys.version_info < (3, 11):      # noqa: UP036 - this command tells what of an installation is broken
-        return Finding("Python", BROKEN, detail, "labkit needs Python 3.11 or newer")
+    if not (3, 11) <= sys.version_info < (3, 15):      # this command tells what of an installation is broken
+        return Finding("Python", BROKEN, detail, "labkit needs Python 3.11, 3.12, 3.13 or 3.14")
     return Finding("Python", OK, detail)
 
 

@@ -16,6 +16,7 @@ import yaml
 from packaging.requirements import Requirement
 
 import labkit
+from labkit import doctor
 
 ROOT = Path(__file__).resolve().parent.parent
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
@@ -73,6 +74,28 @@ def test_flip_is_asked_for_where_it_has_wheels_and_only_there(system):
     flip = requirements(EXTRAS["metrics"])["flip-evaluator"]
     asked = [minor for minor in range(oldest, newest) if flip.marker.evaluate(system | {"python_version": f"3.{minor}"})]
     assert (oldest, newest) == (11, 15) and asked == ([] if system["platform_machine"] == "aarch64" else [11, 12, 13])
+
+
+def test_versions_are_told_without_torchvision(monkeypatch):
+    version = importlib.metadata.version
+
+    def without(name: str) -> str:
+        if name == "torchvision":
+            raise importlib.metadata.PackageNotFoundError(name)
+        return version(name)
+
+    monkeypatch.setattr(importlib.metadata, "version", without)
+    found = doctor.versions("pytest")
+    assert "torchvision" not in found and found["torch"] == version("torch") and found["pytest"] == version("pytest")
+
+
+def test_a_torchvision_of_another_build_is_a_finding_that_breaks_nothing(monkeypatch, tmp_path):
+    (tmp_path / "torchvision.py").write_text("raise RuntimeError('operator torchvision::nms does not exist')")
+    for name in [name for name in sys.modules if name.split(".")[0] == "torchvision"]:
+        monkeypatch.delitem(sys.modules, name)
+    monkeypatch.syspath_prepend(tmp_path)
+    found, = (finding for finding in doctor.findings() if finding.name == "torch")
+    assert found.state == "missing" and "nms does not exist" in found.detail and "LPIPS" in found.detail and found.remedy
 
 
 def test_labkit_runs_as_a_module(tmp_path):
