@@ -12,6 +12,12 @@ VENV   := .venv
 # Windows, with the make and the sh of its Git: an environment's programs lie elsewhere, and end in .exe.
 BIN     = $(VENV)/$(if $(filter Windows_NT,$(OS)),Scripts,bin)
 
+# How long threads wait awake for each other: labkit/openmp.py says why; here for the programs that import torch before labkit.
+ifndef OMP_WAIT_POLICY
+export GOMP_SPINCOUNT ?= 3000
+export KMP_BLOCKTIME ?= 1
+endif
+
 .PHONY: help install install-all install-tests lab test test-ground lowest lint notebooks data mutants bench gpu clean
 .DEFAULT_GOAL := help
 

@@ -7,7 +7,9 @@ for the notebooks.
 
 import importlib
 
-from labkit import chapters
+from labkit import chapters, openmp
+
+openmp.set_short_spin()     # before any module imports torch
 
 __all__ = ["__version__", "chapters"]
 

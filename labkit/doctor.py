@@ -63,7 +63,7 @@ def findings() -> Iterator[Finding]:
     """Look at everything, one thing after the other."""
     yield _python()
     yield from _packages()
-    for look in (_torch, _profile, _kernel, _pictures, _numba_cache, _descriptor, _browser, _bubblewrap):
+    for look in (_torch, _threads, _profile, _kernel, _pictures, _numba_cache, _descriptor, _browser, _bubblewrap):
         try:
             yield look()
         except Exception as error:  # a broken installation can fail in any way, and this command is there to say how
@@ -183,6 +183,15 @@ def _torch() -> Finding:
     where = torch.cuda.get_device_name() if torch.cuda.is_available() else "no NVIDIA GPU"
     return Finding("torch", OK, f"{pair} with torchvision {torchvision.__version__}, {threads} CPU thread"
                                 f"{'s' if threads > 1 else ''}, {where}")
+
+
+def _threads() -> Finding:
+    """How long they wait awake for each other, which costs much where other programs run."""
+    from labkit import openmp
+
+    if found := openmp.trouble():
+        return Finding("threads", MISSING, *found)
+    return Finding("threads", OK, "those that wait for others soon sleep, so that a busy machine stays quick")
 
 
 def _profile() -> Finding:

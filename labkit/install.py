@@ -17,6 +17,8 @@ import time
 import tomllib
 from pathlib import Path
 
+from labkit import openmp
+
 __all__ = ["main"]
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -39,6 +41,7 @@ def main(arguments: list[str] | None = None) -> int:
         print(f"{options.venv} was made as {noted['place']}: its programs are told where it is now.")
         subprocess.run([_base_python(), "-m", "venv", environment], check=True)
         _mend_programs(environment, python)
+    openmp.set_at_every_start(_site_packages(python))
     installed = _installed(python)
     wanted = {"place": str(environment), "sources": _fingerprint(options.lowest)}
     extras = set(options.extras.split(","))
@@ -144,6 +147,11 @@ def _noted(environment: Path) -> dict:
 
 def _installed(python: Path) -> dict[str, str]:
     return json.loads(subprocess.run([python, "-I", "-c", LOOK], capture_output=True, text=True, check=True).stdout)
+
+
+def _site_packages(python: Path) -> str:
+    where = "import sysconfig; print(sysconfig.get_path('purelib'))"
+    return subprocess.run([python, "-I", "-c", where], capture_output=True, text=True, check=True).stdout.strip()
 
 
 def _fingerprint(lowest: bool) -> str:

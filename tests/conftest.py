@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 
+import labkit  # noqa: F401  # isort: skip  # before torch: it says how threads wait
 import pytest
 import torch
 

@@ -14,7 +14,7 @@ from pathlib import Path
 
 import pytest
 
-from labkit import install
+from labkit import install, openmp
 
 ROOT = Path(__file__).resolve().parent.parent
 PINS = dict(line.split("==") for line in (ROOT / "constraints.txt").read_text().splitlines() if "==" in line)
@@ -64,7 +64,7 @@ def offer(index: Path, name: str, version: str, *, requires: str = "", imports: 
 
 
 class Project:
-    """A folder with labkit's own `install.py`, and an index that offers what the test lets it offer."""
+    """A folder with labkit's own `install.py` and `openmp.py`, and an index that offers what the test lets it offer."""
 
     def __init__(self, folder: Path):
         self.place, self.index = folder / "a course", folder / "index"
@@ -74,7 +74,8 @@ class Project:
         (self.place / "labkit" / "place.py").write_text(
             "import sys\ndef say(): print(__file__, sys.prefix, sep='\\n')\n"
         )
-        shutil.copy(install.__file__, self.place / "labkit")
+        for module in (install, openmp):
+            shutil.copy(module.__file__, self.place / "labkit")
         (self.place / "pyproject.toml").write_text(PYPROJECT)
         (self.place / "backend.py").write_text(BACKEND)
         shutil.copy(ROOT / "constraints.txt", self.place)
@@ -136,6 +137,17 @@ def test_what_is_installed_is_left_alone(finished):
     place.place, place.index = finished / "a course", finished / "index"
     assert place.install() == "exit status 0"
     assert place.versions() == (TORCH, TORCHVISION)
+
+
+def test_at_each_start_of_the_environments_python_threads_are_to_sleep_soon(project):
+    names = ("OMP_WAIT_POLICY", *openmp.SHORT_SPIN)
+    code = f"import os; print([os.environ.get(name) for name in {names}])"
+    start = ("env", *(f"--unset={name}" for name in names), project.python, "-c", code)
+    assert project.run(*start).startswith(f"{[None, *openmp.SHORT_SPIN.values()]}\n")
+    (file,) = (project.place / ".venv").rglob(openmp.START_FILE)
+    file.unlink()
+    project.install()
+    assert file.is_file()
 
 
 def test_an_environment_that_was_moved_works_where_it_is(moved):

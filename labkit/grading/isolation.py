@@ -47,7 +47,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from labkit import images
+from labkit import images, openmp
 from labkit.checks.answers import Problem, Reply, Request
 from labkit.grading import folders, processes, wire
 from labkit.grading.bubblewrap import COURSE, DATA, PRIVATE, arguments, bubblewrap_trouble, open_filter
@@ -565,7 +565,7 @@ def _environment(course: Path, temporary: Path, bubblewrap: bool) -> dict[str, s
             "USER": "student", "LOGNAME": "student", "PYTHONPATH": str(course), "PYTHONDONTWRITEBYTECODE": "1",
             "MPLBACKEND": "Agg", "CUDA_VISIBLE_DEVICES": "", "NUMBA_ENABLE_CUDASIM": "1",
             "NUMBA_NUM_THREADS": str(NUMBA_THREADS), "LABKIT_PROFILE": "quick",
-            "LABKIT_DATA": str(DATA if bubblewrap else images.data_folder()), **one}
+            "LABKIT_DATA": str(DATA if bubblewrap else images.data_folder()), **openmp.SHORT_SPIN, **one}
 
 
 def _preload(cells: Sequence[Cell]) -> list[str]:

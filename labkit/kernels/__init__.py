@@ -11,15 +11,29 @@ import functools
 import importlib
 import os
 import threading
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor
+
+from labkit import openmp
 
 __all__ = ["available", "run", "simulated"]
 
 # numba's default thread pool aborts the process when two Python threads enter it at once.
 _one_at_a_time = threading.Lock()
+
+
+def _renew_lock() -> None:
+    """In a forked process: another thread of its parent's may have held the lock."""
+    global _one_at_a_time
+    _one_at_a_time = threading.Lock()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_renew_lock)
 
 
 @functools.cache
@@ -46,6 +60,7 @@ def run(family: str, function: str, *arguments: Tensor | float | int | None, twi
     Raises
     ------
     ValueError : a tensor is not contiguous, or tensors are on several devices.
+    RuntimeError : this process was made by a fork after kernels had run on the CPU.
     """
     tensors = [a for a in arguments if isinstance(a, Tensor)]
     devices = {t.device for t in tensors}
@@ -56,13 +71,18 @@ def run(family: str, function: str, *arguments: Tensor | float | int | None, twi
             raise ValueError(f"{family}.{function} was given a tensor of strides {t.stride()}; expected a contiguous one")
     device = devices.pop()
     twin = twin or device.type
-    module = importlib.import_module(f"labkit.kernels.{family}_{twin}")
-    call = getattr(module, function)
+
+    def call(as_array: Callable[[Tensor], Any]) -> None:
+        module = importlib.import_module(f"labkit.kernels.{family}_{twin}")
+        getattr(module, function)(*(as_array(a.detach()) if isinstance(a, Tensor) else a for a in arguments))
+
     with _one_at_a_time:
         if device.type == "cuda":
             from numba import cuda
 
             with torch.cuda.device(device):
-                call(*(cuda.as_cuda_array(a.detach()) if isinstance(a, Tensor) else a for a in arguments))
+                call(cuda.as_cuda_array)
+        elif twin == "cpu":
+            openmp.call(lambda: call(Tensor.numpy))
         else:
-            call(*(a.detach().numpy() if isinstance(a, Tensor) else a for a in arguments))
+            call(Tensor.numpy)

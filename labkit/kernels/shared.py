@@ -6,6 +6,7 @@ and `max`, which the CUDA target of numba 0.68 does not know. Python's own versi
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
@@ -41,6 +42,10 @@ def compiled(jit: Callable[..., Any]) -> Shared:
         z = (z ^ (z >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
         z = (z ^ (z >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
         return z ^ (z >> np.uint64(31))
+
+    # Not compiled (NUMBA_DISABLE_JIT=1), it makes NumPy warn of numbers that go past 2⁶⁴ and begin anew.
+    if inspect.isfunction(hashed):
+        hashed = np.errstate(over="ignore")(hashed)
 
     @jit
     def near(bits, centre, radius, size):
