@@ -13,7 +13,7 @@ from typing import Annotated, Any, NoReturn
 
 import typer
 
-__all__ = ["EXPECTED", "Profile", "app", "bench", "check", "doctor", "grade", "lab", "release", "results", "start"]
+__all__ = ["EXPECTED", "Profile", "app", "bench", "check", "compile", "doctor", "grade", "lab", "release", "results", "start"]
 
 app = typer.Typer(help="Patch-based methods for images and videos: the course's commands.", no_args_is_help=True,
                   pretty_exceptions_enable=False, rich_markup_mode=None, context_settings={"help_option_names": ["-h", "--help"]})
@@ -64,8 +64,31 @@ def lab(context: typer.Context,
     root = _course()
     os.chdir(root)
     options = lab.configure()
-    sys.exit(main([f"--ServerApp.root_dir={root}", "--LabApp.default_url=/lab/tree/notebooks/index.ipynb", *options,
-                   *(["--no-browser"] if no_browser else []), *context.args]))
+    with _compiling_beside():
+        sys.exit(main([f"--ServerApp.root_dir={root}", "--LabApp.default_url=/lab/tree/notebooks/index.ipynb", *options,
+                       *(["--no-browser"] if no_browser else []), *context.args]))
+
+
+@app.command()
+def compile() -> None:
+    """Compile every kernel that is not compiled yet, some 45 s in all; else each is compiled at its first call."""
+    import time
+
+    from tqdm import tqdm
+
+    from labkit import warm
+
+    start = time.monotonic()
+    try:
+        with tqdm(total=sum(1 for _ in warm.calls()), leave=False, disable=None) as bar:
+            def say(name: str) -> None:
+                bar.set_description(name)
+                bar.update()
+
+            warm.compile_all(say)
+    except KeyboardInterrupt:
+        _interrupted("what is compiled is kept")
+    typer.echo(f"Every kernel is compiled, after {time.monotonic() - start:.0f} s.")
 
 
 @app.command()
@@ -239,6 +262,20 @@ def release(out: Annotated[Path, typer.Argument(metavar="OUT.zip", help="the zip
 def _stop(message: str) -> NoReturn:
     typer.echo(message, err=True)
     raise typer.Exit(1)
+
+
+@contextmanager
+def _compiling_beside() -> Iterator[None]:
+    """Compile what is missing while the reader reads, at low priority, until the session ends."""
+    import subprocess
+
+    # A command's own Python finds labkit where this one does; a session does not wait for it, nor does it speak in between.
+    process = subprocess.Popen([sys.executable, "-m", "labkit.warm"], stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL,
+                               stderr=subprocess.DEVNULL)
+    try:
+        yield
+    finally:
+        process.terminate()
 
 
 def _interrupted(what: str) -> NoReturn:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import re
@@ -170,6 +171,7 @@ def test_lab_opens_the_first_page_of_the_course(tmp_path, monkeypatch):
     (tmp_path / "deep" / "er").mkdir(parents=True)
     given = []
     monkeypatch.setattr("jupyterlab.labapp.main", lambda arguments: given.extend(arguments))
+    monkeypatch.setattr(cli, "_compiling_beside", contextlib.nullcontext)
     monkeypatch.setenv("JUPYTER_CONFIG_PATH", "")
     monkeypatch.chdir(tmp_path / "deep" / "er")
     assert labkit("lab", "--no-browser", "--port=9000").exit_code == 0
