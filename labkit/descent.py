@@ -17,7 +17,15 @@ import torch
 from torch import Tensor
 
 from labkit.training import Loop
-from labkit.validation import describe, validate_choice, validate_image, validate_integer, validate_number
+from labkit.validation import (
+    describe,
+    validate_callback,
+    validate_choice,
+    validate_image,
+    validate_integer,
+    validate_number,
+    validate_several,
+)
 
 __all__ = ["METHODS", "Descent", "Loss", "minimize"]
 
@@ -104,6 +112,11 @@ class Descent(Loop):
         if not callable(learning_rate):
             validate_number(learning_rate, name="learning_rate", above=0)
         validate_integer(memory, name="memory", minimum=1)
+        validate_callback(project, name="project")
+        if weights is not None and not isinstance(weights, Mapping):
+            raise ValueError(f"weights is {describe(weights)}; expected a table of numbers by the names of the losses")
+        validate_several(frames, name="frames", of="steps")
+        frames = tuple(frames)
         for name, weight in (weights or {}).items():
             validate_number(weight, name=f"weights[{name!r}]", minimum=0)
         for step in frames:

@@ -16,7 +16,14 @@ import torch
 from torch import Tensor
 
 from labkit import images as _images
-from labkit.validation import describe, validate_image, validate_integer, validate_number
+from labkit.validation import (
+    describe,
+    validate_image,
+    validate_integer,
+    validate_number,
+    validate_several,
+    validate_text,
+)
 
 if TYPE_CHECKING:
     import matplotlib.figure
@@ -58,6 +65,11 @@ def figure_html(picture: bytes, *, alt: str, caption: str = "", width: int | Non
     alt : what the picture shows, for who cannot see it; must not be empty.
     width : displayed width in CSS pixels; `None` leaves the picture's own.
     """
+    if not isinstance(picture, bytes):
+        raise ValueError(f"picture is {describe(picture)}; expected the bytes of a PNG or JPEG file")
+    _validate_words(alt, caption)
+    if width is not None:
+        validate_integer(width, name="width", minimum=1)
     return _panels([_picture_tag(picture, alt=alt, width=width)], [""], caption, None)
 
 
@@ -80,12 +92,18 @@ def show(images: Tensor | Sequence[Tensor], *, alt: str, titles: Sequence[str] |
     """
     if isinstance(images, Tensor):
         images = [images] if images.ndim == 3 else list(images)
+    validate_several(images, name="images")
     images = list(images)
+    if titles is not None:
+        validate_several(titles, name="titles", of="texts")
     titles = [""] * len(images) if titles is None else list(titles)
     if not images or len(titles) != len(images):
         raise ValueError(f"show was given {len(images)} images and {len(titles)} titles; expected as many of each, at least one")
-    if not alt.strip():
-        raise ValueError("alt is empty; expected a sentence that says what the figure shows")
+    _validate_words(alt, caption)
+    for number, title in enumerate(titles):
+        validate_text(title, name=f"titles[{number}]")
+    if width is not None:
+        validate_integer(width, name="width", minimum=1)
     tags = []
     for number, (image, title) in enumerate(zip(images, titles)):
         validate_image(image, name=f"images[{number}]", channels=(1, 3), batch=False)
@@ -109,8 +127,9 @@ def chart(figure: matplotlib.figure.Figure, *, alt: str, caption: str = "") -> F
     >>> labkit.figures.chart(canvas, alt="A curve that falls and rises.")
     [Chart: A curve that falls and rises.]
     """
-    if not alt.strip():
-        raise ValueError("alt is empty; expected a sentence that says what the chart shows")
+    _validate_words(alt, caption)
+    if not hasattr(figure, "savefig"):
+        raise ValueError(f"figure is {describe(figure)}; expected a figure of matplotlib")
     file = io.BytesIO()
     figure.savefig(file, format="png", dpi=110, bbox_inches="tight", facecolor="white")
     return Figure(figure_html(file.getvalue(), alt=alt, caption=caption), f"[Chart: {caption or alt}]")
@@ -124,6 +143,15 @@ def table(rows: Sequence[Sequence[object]], *, header: Sequence[str], caption: s
     box        24.50
     bilateral  27.25
     """
+    validate_several(rows, name="rows", of="rows")
+    rows = list(rows)
+    for number, row in enumerate(rows):
+        validate_several(row, name=f"rows[{number}]", of="cells")
+    validate_several(header, name="header", of="texts")
+    header = list(header)
+    for number, word in enumerate(header):
+        validate_text(word, name=f"header[{number}]")
+    validate_text(caption, name="caption")
     cells = [[f"{cell:.2f}" if isinstance(cell, float) else str(cell) for cell in row] for row in rows]
     for number, row in enumerate(cells):
         if len(row) != len(header):
@@ -155,9 +183,16 @@ def colorize(values: Tensor, *, low: float | None = None, high: float | None = N
 
     if not isinstance(values, Tensor) or values.ndim not in (2, 3) or (values.ndim == 3 and values.shape[0] != 1):
         raise ValueError(f"values is {describe(values)}; expected a tensor (H, W) or (1, H, W)")
+    if values.is_complex() or values.numel() == 0:
+        raise ValueError(f"values is {describe(values)}; expected real numbers, at least one")
+    for value, name in ((low, "low"), (high, "high")):
+        if value is not None:
+            validate_number(value, name=name)
+    if not isinstance(colormap, str) or colormap not in matplotlib.colormaps:
+        raise ValueError(f"colormap is {describe(colormap)}; expected the name of one of matplotlib's colour maps, such as 'viridis'")
     values = values.detach().cpu().double().reshape(values.shape[-2:])
-    low = float(values.min()) if low is None else low
-    high = float(values.max()) if high is None else high
+    low = float(values.min() if low is None else low)
+    high = float(values.max() if high is None else high)
     scaled = ((values - low) / (high - low if high > low else 1.0)).clamp(0, 1)
     return torch.from_numpy(matplotlib.colormaps[colormap](scaled.numpy())[..., :3]).float().permute(2, 0, 1).contiguous()
 
@@ -168,9 +203,13 @@ def difference(first: Tensor, second: Tensor, *, gain: float = 1.0) -> Tensor:
     >>> labkit.figures.difference(torch.tensor([[[0.5, 0.9]]]), torch.tensor([[[0.5, 0.5]]]), gain=2)
     tensor([[[0.5000, 0.9000]]])
     """
+    for image, name in ((first, "first"), (second, "second")):
+        if not isinstance(image, Tensor) or not image.is_floating_point():
+            raise ValueError(f"{name} is {describe(image)}; expected a floating-point torch tensor")
+    validate_number(gain, name="gain")
     if first.shape != second.shape:
         raise ValueError(f"first is {tuple(first.shape)} and second is {tuple(second.shape)}; expected the same shape")
-    return (0.5 + gain * (first - second) / 2).clamp(0, 1)
+    return (0.5 + float(gain) * (first - second) / 2).clamp(0, 1)
 
 
 def color_wheel(shift: Tensor, *, largest: float | None = None) -> Tensor:
@@ -197,7 +236,7 @@ def color_wheel(shift: Tensor, *, largest: float | None = None) -> Tensor:
     length = torch.linalg.vector_norm(shift, dim=0)
     if not bool(torch.isfinite(length).all()):
         raise ValueError("shift holds NaN or infinite values; expected finite values")
-    full = float(length.max()) if largest is None else largest
+    full = float(length.max() if largest is None else min(largest, torch.finfo(torch.float32).max))
     down, right = shift / length.clamp(min=full or 1.0)
     return _images.from_lab(torch.stack([60 + 24 * (right - down), 60 * down, 60 * right]))
 
@@ -213,9 +252,14 @@ def color_wheel_key(*, size: int = 81) -> Tensor:
     return color_wheel(torch.stack(torch.meshgrid(along, along, indexing="ij")), largest=1.0)
 
 
-def _picture_tag(picture: bytes, *, alt: str, width: int | None, sharp: bool = False) -> str:
+def _validate_words(alt: str, caption: str) -> None:
+    validate_text(alt, name="alt")
     if not alt.strip():
-        raise ValueError("alt is empty; expected a sentence that says what the picture shows")
+        raise ValueError("alt is empty; expected a sentence that says what is to be seen")
+    validate_text(caption, name="caption")
+
+
+def _picture_tag(picture: bytes, *, alt: str, width: int | None, sharp: bool = False) -> str:
     kind = "png" if picture.startswith(b"\x89PNG") else "jpeg"
     size = f"width:{width}px;" if width else ""
     return (f'<img src="data:image/{kind};base64,{base64.b64encode(picture).decode()}" alt="{html.escape(alt, quote=True)}" '

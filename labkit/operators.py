@@ -18,16 +18,19 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from labkit.images import pad
-from labkit.validation import (describe, known_pixels, size_of, validate_choice, validate_image, validate_integer, validate_mask,
+from labkit.validation import (BORDERS, describe, known_pixels, size_of, validate_choice, validate_image, validate_integer, validate_mask,
                                validate_number)
 
-__all__ = ["Blur", "Downsample", "Identity", "LinearOperator", "Mask", "disk_kernel", "divergence", "gaussian_kernel",
-           "gradient", "motion_kernel"]
+__all__ = ["Blur", "Downsample", "Identity", "LinearOperator", "Mask", "continued", "convolution_matrix", "disk_kernel", "divergence",
+           "gaussian_kernel", "gradient", "motion_kernel"]
 
 
 def __dir__() -> list[str]:
     return __all__
 
+
+LARGEST_KERNEL = 1025      # pixels along a side of a blur: 8 MB
+FARTHEST = 2 ** 16         # half-width of a window, in pixels, beyond which it grows no more
 
 _BORDERS = ("periodic", "reflect", "replicate", "zero")
 
@@ -268,6 +271,7 @@ def gaussian_kernel(*, sigma: float, radius: int | None = None) -> Tensor:
     validate_number(sigma, name="sigma", above=0)
     radius = int(4 * sigma + 0.5) if radius is None else radius
     validate_integer(radius, name="radius", minimum=0)
+    _validate_side(2 * radius + 1, f"sigma is {sigma} and radius {radius}")
     line = torch.exp(-0.5 * (torch.arange(-radius, radius + 1, dtype=torch.float64) / sigma) ** 2)
     return torch.outer(line, line) / line.sum() ** 2
 
@@ -287,6 +291,7 @@ def motion_kernel(*, length: float, angle: float = 0.0) -> Tensor:
     """
     validate_number(length, name="length", above=0)
     validate_number(angle, name="angle")
+    _validate_side(2 * math.ceil(length / 2) + 1, f"length is {length}")
     steps = 64 * math.ceil(length)
     along = ((torch.arange(steps, dtype=torch.float64) + 0.5) / steps - 0.5) * length
     row, column = -math.sin(math.radians(angle)) * along, math.cos(math.radians(angle)) * along
@@ -312,10 +317,58 @@ def disk_kernel(*, radius: float) -> Tensor:
     """
     validate_number(radius, name="radius", above=0)
     side, finer = 2 * math.ceil(radius) + 1, 16
+    _validate_side(side, f"radius is {radius}")
     place = (torch.arange(side * finer, dtype=torch.float64) + 0.5) / finer - side / 2
     inside = (place[:, None] ** 2 + place ** 2 <= radius ** 2).double()
     kernel = F.avg_pool2d(inside[None], finer)[0]
     return kernel / kernel.sum()
+
+
+def _validate_side(side: int, given: str) -> None:
+    if side > LARGEST_KERNEL:
+        raise ValueError(f"{given}: a kernel of {side}×{side} pixels; expected at most {LARGEST_KERNEL}×{LARGEST_KERNEL}")
+
+
+# --- windows larger than the picture ---------------------------------------------------------------------------------
+
+def continued(size: int, *, radius: int, border: str) -> Tensor:
+    """A line of `size` pixels continued by `radius` on both sides: the number of the pixel at each place, -1 where there is none.
+
+    >>> labkit.operators.continued(3, radius=2, border="reflect").tolist()
+    [2, 1, 0, 1, 2, 1, 0]
+    """
+    validate_integer(size, name="size", minimum=1)
+    validate_integer(radius, name="radius", minimum=0)
+    validate_choice(border, name="border", choices=BORDERS)
+    place = torch.arange(-radius, size + radius)
+    if border == "periodic":
+        return place % size
+    if border == "replicate":
+        return place.clamp(0, size - 1)
+    if border == "reflect":
+        period = max(1, 2 * (size - 1))
+        return torch.minimum(place % period, period - place % period)
+    return torch.where((place >= 0) & (place < size), place, -1)
+
+
+def convolution_matrix(size: int, weights: Tensor, *, border: str) -> Tensor:
+    """What each pixel of a line gives to each: convolution of the continued line as a matrix, float64 (size, size).
+
+    However long the weights are, they fold onto the pixels that there are, so a window larger than the picture costs no
+    more memory than the picture. `border` as in `labkit.filtering.gaussian_filter`; `"normalized"` is `"zero"` here.
+
+    >>> labkit.operators.convolution_matrix(2, torch.ones(5), border="reflect")
+    tensor([[3., 2.],
+            [2., 3.]], dtype=torch.float64)
+    """
+    if not isinstance(weights, Tensor) or weights.ndim != 1 or len(weights) % 2 == 0 or not weights.is_floating_point():
+        raise ValueError(f"weights is {describe(weights)}; expected a floating-point tensor (2 radius + 1,)")
+    place = continued(size, radius=len(weights) // 2, border=border)
+    weights = weights.to("cpu", torch.float64)
+    matrix = torch.zeros(size, size + 1, dtype=torch.float64)          # what stands nowhere goes to the last column
+    for row in range(size):
+        matrix[row].index_add_(0, place[row:row + len(weights)] % (size + 1), weights)
+    return matrix[:, :size]
 
 
 # --- derivatives ----------------------------------------------------------------------------------------------------

@@ -12,7 +12,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from labkit.validation import describe, size_of, validate_image, validate_integer
+from labkit.validation import describe, size_of, validate_image, validate_integer, validate_size
 
 __all__ = ["add_patches", "aggregate_patches", "extract_patches", "patch_positions", "squared_distances"]
 
@@ -176,6 +176,8 @@ def squared_distances(first: Tensor, second: Tensor) -> Tensor:
     if first.shape[1] != second.shape[1]:
         raise ValueError(f"first holds patches of {first.shape[1]} values and second of {second.shape[1]}; "
                          "expected the same")
+    if first.dtype != second.dtype or first.device != second.device:
+        raise ValueError(f"first is {first.dtype} on {first.device} and second {second.dtype} on {second.device}; expected the same")
     centre = second.mean(dim=0)
     first, second = first - centre, second - centre
     norms = first.square().sum(1, keepdim=True) + second.square().sum(1)
@@ -184,8 +186,7 @@ def squared_distances(first: Tensor, second: Tensor) -> Tensor:
 
 def _grid(height: int, width: int, patch_size: int, stride: int, cover: bool) -> tuple[list[int], list[int]]:
     """First rows and first columns of the patches."""
-    for value, name in ((height, "height"), (width, "width")):
-        validate_integer(value, name=name, minimum=1)
+    validate_size((height, width))
     validate_integer(patch_size, name="patch_size", minimum=1)
     if patch_size > min(height, width):
         raise ValueError(f"patch_size is {patch_size} and the image {height}×{width} pixels; expected a patch that "

@@ -17,7 +17,8 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from labkit.images import pad
-from labkit.validation import size_of, validate_image, validate_integer, validate_number, validate_size
+from labkit.operators import FARTHEST, convolution_matrix
+from labkit.validation import describe, size_of, validate_image, validate_integer, validate_number, validate_size
 
 __all__ = ["coarse_size", "collapse", "downsample", "gaussian_pyramid", "laplacian_pyramid", "level_sizes", "upsample"]
 
@@ -81,6 +82,9 @@ def coarse_size(height: int, width: int, *, ratio: float) -> tuple[int, int]:
     >>> labkit.pyramids.coarse_size(30, 41, ratio=2)
     (15, 21)
     """
+    validate_integer(height, name="height", minimum=1)
+    validate_integer(width, name="width", minimum=1)
+    validate_number(ratio, name="ratio", minimum=1)
     return max(1, math.floor(height / ratio + 0.5)), max(1, math.floor(width / ratio + 0.5))
 
 
@@ -91,6 +95,8 @@ def level_sizes(size: tuple[int, int], *, levels: int, ratio: float = 2.0) -> li
     [(30, 41), (15, 21), (8, 11)]
     """
     sizes = [validate_size(size)]
+    validate_integer(levels, name="levels", minimum=1)
+    validate_number(ratio, name="ratio", minimum=1)
     for _ in range(levels - 1):
         sizes.append(coarse_size(*sizes[-1], ratio=ratio))
     return sizes
@@ -152,10 +158,15 @@ def collapse(pyramid: list[Tensor]) -> Tensor:
     >>> torch.allclose(labkit.pyramids.collapse(pyramid), image, atol=1e-6)
     True
     """
-    if not pyramid:
-        raise ValueError("pyramid is empty; expected the list that laplacian_pyramid returns")
+    if not isinstance(pyramid, (list, tuple)) or not pyramid:
+        given = "empty" if isinstance(pyramid, (list, tuple)) else describe(pyramid)
+        raise ValueError(f"pyramid is {given}; expected the list that laplacian_pyramid returns")
     for number, level in enumerate(pyramid):
         validate_image(level, name=f"pyramid[{number}]")
+        finer = pyramid[max(0, number - 1)]
+        if level.shape[:-2] != finer.shape[:-2] or level.shape[-2] > finer.shape[-2] or level.shape[-1] > finer.shape[-1]:
+            raise ValueError(f"pyramid[{number}] is {describe(level)} and pyramid[{number - 1}] {describe(finer)}; expected pictures with as "
+                             "many channels, fine to coarse")
     image = pyramid[-1].clone()
     for detail in reversed(pyramid[:-1]):
         image = upsample(image, size=size_of(detail)) + detail
@@ -164,9 +175,12 @@ def collapse(pyramid: list[Tensor]) -> Tensor:
 
 def _gaussian_blur(image: Tensor, *, sigma: float) -> Tensor:
     """Separable convolution over 3 sigma, mirrored at the border."""
-    radius = math.ceil(3 * sigma)
+    radius = min(math.ceil(3 * sigma), FARTHEST)
     line = torch.exp(-0.5 * (torch.arange(-radius, radius + 1, dtype=torch.float64) / sigma) ** 2)
     line = (line / line.sum()).to(image)
+    if radius > max(image.shape[-2:]):
+        down, right = (convolution_matrix(side, line, border="reflect").to(image) for side in image.shape[-2:])
+        return down @ image @ right.T
     padded = pad(image, amount=radius, border="reflect")
     planes = padded.reshape(-1, 1, *padded.shape[-2:])
     blurred = F.conv2d(F.conv2d(planes, line[None, None, :, None]), line[None, None, None, :])

@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 
 from labkit.operators import Blur, Identity, LinearOperator, divergence, gradient
-from labkit.validation import describe, known_pixels, validate_image, validate_integer, validate_number
+from labkit.validation import describe, known_pixels, validate_callback, validate_image, validate_integer, validate_number
 
 __all__ = ["inpaint_total_variation", "restore_total_variation", "smoothed_total_variation",
            "smoothed_total_variation_gradient", "tychonov", "wiener"]
@@ -24,6 +24,8 @@ __all__ = ["inpaint_total_variation", "restore_total_variation", "smoothed_total
 def __dir__() -> list[str]:
     return __all__
 
+
+LARGEST_EPS = 1e6      # smoothing beyond which the total variation of a picture in [0, 1] is lost in rounding
 
 Callback = Callable[[int, Tensor, float], None]
 
@@ -113,9 +115,9 @@ def smoothed_total_variation(image: Tensor, *, eps: float) -> Tensor:
     tensor(1.0030)
     """
     validate_image(image)
-    validate_number(eps, name="eps", above=0)
+    validate_number(eps, name="eps", above=0, maximum=LARGEST_EPS)
     slopes = gradient(image if image.dtype == torch.float64 else image.float())
-    return (eps ** 2 + slopes.square().sum(dim=0)).sqrt().sum(dim=(-3, -2, -1)).to(image.dtype)
+    return (float(eps) ** 2 + slopes.square().sum(dim=0)).sqrt().sum(dim=(-3, -2, -1)).to(image.dtype)
 
 
 def smoothed_total_variation_gradient(image: Tensor, *, eps: float) -> Tensor:
@@ -126,9 +128,9 @@ def smoothed_total_variation_gradient(image: Tensor, *, eps: float) -> Tensor:
     tensor([[[ 0.0000, -1.0000,  1.0000,  0.0000]]])
     """
     validate_image(image)
-    validate_number(eps, name="eps", above=0)
+    validate_number(eps, name="eps", above=0, maximum=LARGEST_EPS)
     slopes = gradient(image if image.dtype == torch.float64 else image.float())
-    return -divergence(slopes / (eps ** 2 + slopes.square().sum(dim=0)).sqrt()).to(image.dtype)
+    return -divergence(slopes / (float(eps) ** 2 + slopes.square().sum(dim=0)).sqrt()).to(image.dtype)
 
 
 def restore_total_variation(observation: Tensor, *, weight: float, eps: float = 0.01, steps: int = 300,
@@ -166,8 +168,9 @@ def restore_total_variation(observation: Tensor, *, weight: float, eps: float = 
     """
     validate_image(observation, name="observation")
     validate_number(weight, name="weight", minimum=0)
-    validate_number(eps, name="eps", above=0)
+    validate_number(eps, name="eps", above=0, maximum=LARGEST_EPS)
     validate_integer(steps, name="steps", minimum=1)
+    validate_callback(callback)
     degrade = Identity() if operator is None else operator
     working = observation if observation.dtype == torch.float64 else observation.float()
     image = degrade.adjoint(working)
@@ -217,8 +220,9 @@ def inpaint_total_variation(observation: Tensor, *, mask: Tensor, eps: float = 0
     Tensor of the shape, dtype and device of `observation`; known pixels are unchanged to the bit.
     """
     known_pixels(observation, mask, name="observation", batch=True)
-    validate_number(eps, name="eps", above=0)
+    validate_number(eps, name="eps", above=0, maximum=LARGEST_EPS)
     validate_integer(steps, name="steps", minimum=1)
+    validate_callback(callback)
     if mask.all():
         raise ValueError("mask is True everywhere; expected at least one known pixel")
     mask = mask.to(observation.device)

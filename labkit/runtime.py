@@ -8,7 +8,7 @@ from typing import TypeVar
 
 import torch
 
-from labkit.validation import validate_choice, validate_integer
+from labkit.validation import validate_choice, validate_seed
 
 __all__ = ["PROFILES", "choose", "device", "generator", "hashed", "profile", "progress", "seed_of", "summary",
            "threads"]
@@ -79,7 +79,7 @@ def generator(seed: int = 0) -> torch.Generator:
     >>> torch.rand(3, generator=labkit.runtime.generator(7))
     tensor([0.5349, 0.1988, 0.6592])
     """
-    validate_integer(seed, name="seed", minimum=0)
+    validate_seed(seed)
     return torch.Generator().manual_seed(int(seed))
 
 

@@ -23,7 +23,7 @@ import torch
 from torch import Tensor, nn
 
 from labkit import runtime
-from labkit.validation import describe, validate_integer, validate_number
+from labkit.validation import describe, validate_callback, validate_integer, validate_number, validate_seed, validate_text
 
 __all__ = ["LOOK", "Loop", "Loss", "Training", "cosine_decay", "read", "write_atomically"]
 
@@ -67,6 +67,12 @@ class Loop:
              callback: Callable[[Any], None] | None) -> None:
         validate_integer(steps, name="steps", minimum=0)
         validate_integer(every, name="every", minimum=1)
+        validate_callback(callback)
+        validate_text(description, name="description")
+        if not callable(loss):
+            raise ValueError(f"loss is {describe(loss)}; expected a function")
+        if checkpoint is not None and not isinstance(checkpoint, (str, os.PathLike)):
+            raise ValueError(f"checkpoint is {describe(checkpoint)}; expected a path or None")
         if checkpoint is not None and Path(checkpoint).exists():
             self._resume(Path(checkpoint))
         self._stop, self.interrupted = False, False
@@ -212,7 +218,7 @@ class Training(Loop):
             raise ValueError("model has no parameters that require a gradient; expected something to train")
         if not callable(learning_rate):
             validate_number(learning_rate, name="learning_rate", above=0)
-        validate_integer(seed, name="seed", minimum=0)
+        validate_seed(seed)
         if average is not None:
             validate_number(average, name="average", minimum=0)
             if average >= 1:

@@ -6,13 +6,20 @@ Each guard raises `ValueError` with what was given and what was expected, before
 from __future__ import annotations
 
 import math
+import sys
+from collections.abc import Iterable
 from numbers import Integral, Real
 
 import torch
 from torch import Tensor
 
-__all__ = ["BORDERS", "describe", "known_pixels", "size_of", "validate_choice", "validate_image", "validate_integer", "validate_mask",
-           "validate_number", "validate_patch_size", "validate_same_size", "validate_size"]
+__all__ = ["BORDERS", "LARGEST_INTEGER", "describe", "known_pixels", "size_of", "validate_callback", "validate_choice",
+           "validate_image", "validate_integer", "validate_mask", "validate_number", "validate_patch_size",
+           "validate_same_size", "validate_seed", "validate_several", "validate_size", "validate_text"]
+
+MOST = 10 ** 6              # of steps, levels, patches, pixels along a side: whoever asks for more has mistaken a number
+MOST_PIXELS = 2 ** 28       # of a picture, 3 GB with three channels
+LARGEST_INTEGER = 2 ** 63 - 1
 
 BORDERS = ("reflect", "replicate", "periodic", "zero", "normalized")
 
@@ -149,6 +156,8 @@ def validate_size(size: tuple[int, int] | None, *, name: str = "size", minimum: 
     minima = minimum if isinstance(minimum, tuple) else (minimum, minimum)
     for side, least, axis in zip(size, minima, ("height", "width")):
         validate_integer(side, name=axis if name == "size" else f"the {axis} of {name}", minimum=least)
+    if size[0] * size[1] > MOST_PIXELS:
+        raise ValueError(f"{name} is {size[0]}×{size[1]}, {size[0] * size[1]} pixels; expected at most {MOST_PIXELS}")
     return size[0], size[1]
 
 
@@ -167,8 +176,10 @@ def validate_patch_size(patch_size: int, image: Tensor, *, name: str = "image") 
 
 
 def validate_integer(value: int, *, name: str, minimum: int | None = None, maximum: int | None = None,
-                     odd: bool = False) -> None:
+                     odd: bool = False, largest: int = MOST) -> None:
     """Refuse anything but a whole number within bounds (and odd, where a centre is needed).
+
+    Without a `maximum`, what is beyond `largest` either way is refused too: it would take all memory, or for ever.
 
     >>> labkit.validation.validate_integer(4, name="radius", minimum=1)
     >>> labkit.validation.validate_integer(4, name="patch_size", minimum=1, odd=True)
@@ -181,6 +192,20 @@ def validate_integer(value: int, *, name: str, minimum: int | None = None, maxim
         raise ValueError(f"{name} is {describe(value)}; {wanted}")
     if (minimum is not None and value < minimum) or (maximum is not None and value > maximum) or (odd and value % 2 == 0):
         raise ValueError(f"{name} is {value}; {wanted}")
+    if maximum is None and abs(value) > largest:
+        wanted = f"expected {'an odd' if odd else 'a'} whole number{_bounds(-largest if minimum is None else minimum, largest)}"
+        raise ValueError(f"{name} is {value}; {wanted}")
+
+
+def validate_seed(seed: int, *, name: str = "seed") -> None:
+    """Refuse anything but a whole number from 0 on that 63 bits hold.
+
+    >>> labkit.validation.validate_seed(-1)
+    Traceback (most recent call last):
+        ...
+    ValueError: seed is -1; expected a whole number, at least 0
+    """
+    validate_integer(seed, name=name, minimum=0, largest=LARGEST_INTEGER)
 
 
 def validate_number(value: float, *, name: str, minimum: float | None = None, maximum: float | None = None,
@@ -192,12 +217,51 @@ def validate_number(value: float, *, name: str, minimum: float | None = None, ma
         ...
     ValueError: sigma is 0.0; expected a finite number above 0
     """
-    wanted = f"expected a finite number{_bounds(minimum, maximum)}{'' if above is None else f' above {above}'}"
+    wanted = f"expected a finite number{'' if above is None else f' above {above}'}{_bounds(minimum, maximum)}"
     if isinstance(value, bool) or not isinstance(value, Real):
         raise ValueError(f"{name} is {describe(value)}; {wanted}")
-    if not math.isfinite(value) or (minimum is not None and value < minimum) or (maximum is not None and value > maximum) \
+    finite = abs(int(value)) <= sys.float_info.max if isinstance(value, Integral) else math.isfinite(value)
+    if not finite or (minimum is not None and value < minimum) or (maximum is not None and value > maximum) \
             or (above is not None and value <= above):
         raise ValueError(f"{name} is {value}; {wanted}")
+
+
+def validate_text(value: str, *, name: str, empty: bool = True) -> None:
+    """Refuse anything but a text (with more than blanks in it unless it may be `empty`).
+
+    >>> labkit.validation.validate_text(7, name="caption")
+    Traceback (most recent call last):
+        ...
+    ValueError: caption is int 7; expected a text
+    """
+    if not isinstance(value, str):
+        raise ValueError(f"{name} is {describe(value)}; expected a text")
+    if not empty and not value.strip():
+        raise ValueError(f"{name} is empty; expected a text")
+
+
+def validate_several(values: object, *, name: str, of: str = "pictures") -> None:
+    """Refuse what cannot be gone through one by one, such as a number, or is itself a text.
+
+    >>> labkit.validation.validate_several(None, name="images")
+    Traceback (most recent call last):
+        ...
+    ValueError: images is NoneType None; expected several pictures
+    """
+    if not isinstance(values, Iterable) or isinstance(values, (str, bytes)) or (isinstance(values, Tensor) and values.ndim == 0):
+        raise ValueError(f"{name} is {describe(values)}; expected several {of}")
+
+
+def validate_callback(callback: object, *, name: str = "callback") -> None:
+    """Refuse what can not be called, other than `None`.
+
+    >>> labkit.validation.validate_callback(3)
+    Traceback (most recent call last):
+        ...
+    ValueError: callback is int 3; expected a function or None
+    """
+    if callback is not None and not callable(callback):
+        raise ValueError(f"{name} is {describe(callback)}; expected a function or None")
 
 
 def validate_choice(value: str, *, name: str, choices: tuple[str, ...]) -> None:
@@ -208,8 +272,8 @@ def validate_choice(value: str, *, name: str, choices: tuple[str, ...]) -> None:
         ...
     ValueError: border is 'mirror'; expected one of 'reflect', 'zero'
     """
-    if value not in choices:
-        raise ValueError(f"{name} is {value!r}; expected one of {', '.join(map(repr, choices))}")
+    if hasattr(value, "shape") or value not in choices:
+        raise ValueError(f"{name} is {describe(value) if hasattr(value, 'shape') else repr(value)}; expected one of {', '.join(map(repr, choices))}")
 
 
 def _bounds(minimum: float | None, maximum: float | None) -> str:

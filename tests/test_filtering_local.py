@@ -18,6 +18,7 @@ from labkit.filtering.guided import guided_filter
 from labkit.filtering.linear import (box_filter, close, difference_of_gaussians, dilate, erode, gaussian_filter,
                                      gaussian_kernel, median_filter)
 from labkit.filtering.linear import open as opening
+from labkit.images import pad
 from labkit.validation import BORDERS
 
 # float32 results differ by roundings of sums of a few hundred terms, each up to 1
@@ -582,3 +583,42 @@ def test_a_gpu_gives_the_same_result(name, shape, dtype, tolerance):
 def test_only_the_kernels_folder_knows_numba():
     for module in (linear, bilateral, guided):
         assert "numba" not in vars(module)
+
+
+# --- windows larger than the picture ------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("border", ["reflect", "replicate", "periodic", "zero", "normalized"])
+def test_a_window_larger_than_the_picture_sees_its_continuation(border):
+    """Against the picture, continued in full and filtered by the convolution that fits into it."""
+    image = torch.rand(2, 6, 9, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
+    inside = torch.ones(1, 6, 9, dtype=torch.float64)
+    pad_border = "zero" if border == "normalized" else border
+
+    def continued(values, radius):
+        wide = pad(values, amount=radius, border=pad_border)
+        return wide.unfold(-2, 2 * radius + 1, 1).unfold(-2, 2 * radius + 1, 1)
+
+    radius = 20
+    line = gaussian_kernel(7.0, radius)
+    for weights, result in (
+        (torch.outer(line, line), gaussian_filter(image, sigma=7.0, radius=radius, border=border)),
+        (torch.full((41, 41), 1 / 41**2, dtype=torch.float64), box_filter(image, radius=radius, border=border)),
+    ):
+        expected = (continued(image, radius) * weights).sum((-2, -1))
+        if border == "normalized":
+            expected = expected / (continued(inside, radius) * weights).sum((-2, -1))
+        torch.testing.assert_close(result, expected, atol=1e-12, rtol=0)
+
+
+@pytest.mark.parametrize("radius", [10**6, 10**12])
+def test_an_enormous_window_takes_no_more_memory_than_the_picture(radius):
+    image = torch.rand(1, 16, 24, generator=torch.Generator().manual_seed(0))
+    assert (box_filter(image, radius=radius, border="periodic") - image.mean()).abs().max() < 1e-3
+    assert (gaussian_filter(image, sigma=radius, border="periodic") - image.mean()).abs().max() < 1e-3
+    assert difference_of_gaussians(image, sigma=radius, border="periodic").abs().max() < 1e-3
+    assert (dilate(image, radius=radius) == image.max()).all()
+    assert (erode(image, radius=radius) == image.min()).all()
+    assert (opening(image, radius=radius) == image.min()).all()
+    assert (close(image, radius=radius) == image.max()).all()
+    assert (median_filter(image, radius=radius) - image.median()).abs().max() < 0.1

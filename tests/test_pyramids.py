@@ -115,3 +115,26 @@ def test_wrong_arguments_are_refused_in_words(call, message):
 def test_the_sizes_of_the_levels_are_those_of_a_pyramid(ratio):
     pyramid = pyramids.gaussian_pyramid(torch.zeros(1, 37, 50), levels=4, ratio=ratio)
     assert pyramids.level_sizes((37, 50), levels=4, ratio=ratio) == [tuple(level.shape[-2:]) for level in pyramid]
+
+
+@pytest.mark.parametrize("ratio", [1e3, 1e9, 10**12])
+def test_an_enormous_ratio_gives_one_pixel_the_mean(ratio):
+    image = torch.rand(3, 12, 18, generator=torch.Generator().manual_seed(0))
+    coarse = pyramids.downsample(image, ratio=ratio)
+    assert coarse.shape == (3, 1, 1)
+    torch.testing.assert_close(coarse.flatten(), image.mean((1, 2)), atol=0.02, rtol=0)
+
+
+@pytest.mark.parametrize(("call", "words"), [
+    (lambda: pyramids.coarse_size(8, 8, ratio=0), "ratio is 0"),
+    (lambda: pyramids.coarse_size(8, None, ratio=2), "width is NoneType None"),
+    (lambda: pyramids.level_sizes((8, 8), levels=10**9), "levels is 1000000000"),
+    (lambda: pyramids.level_sizes((8, 8), levels=2, ratio=math.inf), "ratio is inf"),
+    (lambda: pyramids.upsample(torch.zeros(1, 8, 8), ratio=1e9), "expected"),
+    (lambda: pyramids.collapse(7), "pyramid is int 7"),
+    (lambda: pyramids.collapse([torch.zeros(1, 4, 4), torch.zeros(1, 8, 8)]), r"pyramid\[1\] is .* fine to coarse"),
+    (lambda: pyramids.collapse([torch.zeros(1, 8, 8), torch.zeros(3, 4, 4)]), r"pyramid\[1\] is .* as many channels"),
+])  # fmt: skip
+def test_sizes_and_levels_that_are_none_are_refused_in_words(call, words):
+    with pytest.raises(ValueError, match=words):
+        call()

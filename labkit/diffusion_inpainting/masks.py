@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from labkit import runtime
-from labkit.validation import describe, known_pixels, validate_integer, validate_number
+from labkit.validation import describe, known_pixels, validate_integer, validate_number, validate_seed
 
 __all__ = ["brush_mask", "brush_masks", "brush_path", "draw_path", "validate_hole"]
 
@@ -44,7 +44,7 @@ def brush_mask(height: int, width: int, *, strokes: int = 1, segments: int = 6, 
     ----------
     Thesis, Fig. V.2, after Yu et al., "Free-Form Image Inpainting with Gated Convolution", ICCV 2019.
     """
-    validate_integer(seed, name="seed", minimum=0)
+    validate_seed(seed)
     return brush_masks(1, height, width, strokes=strokes, segments=segments, length=length, thickness=thickness,
                        max_angle=max_angle, generator=runtime.generator(seed))[0]
 

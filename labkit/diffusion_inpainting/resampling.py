@@ -13,10 +13,10 @@ import torch
 from torch import Tensor
 
 from labkit.diffusion_inpainting.diffusion import Diffusion
-from labkit.diffusion_inpainting.sampling import (Denoiser, Moment, ancestral_step, chain_of, conditioning, draw,
+from labkit.diffusion_inpainting.sampling import (Denoiser, Moment, ancestral_step, chosen_chain, conditioning, draw,
                                                   model_at, noise_on, restored)
 from labkit.runtime import progress
-from labkit.validation import validate_integer
+from labkit.validation import validate_callback, validate_integer
 
 __all__ = ["inpaint_by_resampling", "resampling_schedule"]
 
@@ -87,7 +87,8 @@ def inpaint_by_resampling(image: Tensor, mask: Tensor, *, model: Denoiser, sampl
     Lugmayr et al. 2022, algorithm 1.
     """
     known, hole = conditioning(image, mask, samples=samples)
-    diffusion = diffusion or chain_of(model)
+    validate_callback(callback)
+    diffusion = chosen_chain(diffusion, model)
     if sampling_steps is not None:
         validate_integer(sampling_steps, name="sampling_steps", minimum=1)
         sampling_steps = min(sampling_steps, diffusion.steps)

@@ -25,7 +25,15 @@ from labkit.diffusion_inpainting.diffusion import Diffusion, from_chain, to_chai
 from labkit.diffusion_inpainting.masks import validate_hole
 from labkit.filtering.arrays import as_floats
 from labkit.runtime import progress
-from labkit.validation import describe, validate_choice, validate_image, validate_integer, validate_number
+from labkit.validation import (
+    describe,
+    validate_callback,
+    validate_choice,
+    validate_image,
+    validate_integer,
+    validate_number,
+    validate_seed,
+)
 
 __all__ = ["Denoiser", "Film", "Moment", "ancestral_step", "chain_of", "conditioning", "draw", "implicit_step",
            "inpaint", "model_at", "noise_on", "reprojected", "restored", "sample", "variance_map"]
@@ -129,7 +137,8 @@ def inpaint(image: Tensor, mask: Tensor, *, model: Denoiser | Sequence[Denoiser]
     ICLR 2021, eq. 12 and 16.
     """
     known, hole = conditioning(image, mask, samples=samples)
-    diffusion = diffusion or chain_of(model)
+    validate_callback(callback)
+    diffusion = chosen_chain(diffusion, model)
     validate_choice(sampler, name="sampler", choices=SAMPLERS)
     if sampling_steps is None and sampler == "ddim":
         sampling_steps = min(DDIM_STEPS, diffusion.steps)
@@ -244,6 +253,14 @@ def chain_of(model: Denoiser | Sequence[Denoiser]) -> Diffusion:
     return chains.pop()
 
 
+def chosen_chain(diffusion: Diffusion | None, model: Denoiser | Sequence[Denoiser]) -> Diffusion:
+    """The chain that is given, or that of the model; both validated."""
+    _several(model)
+    if diffusion is not None and not isinstance(diffusion, Diffusion):
+        raise ValueError(f"diffusion is {describe(diffusion)}; expected a Diffusion or None")
+    return diffusion or chain_of(model)
+
+
 def model_at(model: Denoiser | Sequence[Denoiser], t: int) -> Denoiser:
     """The denoiser that serves step t."""
     models = _several(model)
@@ -258,7 +275,7 @@ def model_at(model: Denoiser | Sequence[Denoiser], t: int) -> Denoiser:
 
 def noise_on(device: torch.device, seed: int) -> torch.Generator:
     """A random generator on a device: drawing on the CPU and copying would take longer than a small network."""
-    validate_integer(seed, name="seed", minimum=0)
+    validate_seed(seed)
     return torch.Generator(device).manual_seed(int(seed))
 
 

@@ -11,8 +11,15 @@ from torch import Tensor
 from labkit.filtering.arrays import as_batch, as_floats, like, runs_kernel
 from labkit.filtering.linear import gaussian_filter
 from labkit.kernels import run
-from labkit.validation import (describe, validate_choice, validate_image, validate_integer, validate_number,
-                               validate_same_size)
+from labkit.validation import (
+    LARGEST_INTEGER,
+    describe,
+    validate_choice,
+    validate_image,
+    validate_integer,
+    validate_number,
+    validate_same_size,
+)
 
 __all__ = ["bilateral_filter", "cross_bilateral_filter", "rolling_guidance_filter", "validate_guide"]
 
@@ -167,7 +174,7 @@ def _validated_radius(sigma_space: float, sigma_color: float, radius: int | None
     validate_number(sigma_color, name="sigma_color", above=0)
     if radius is None:
         return math.ceil(3 * sigma_space)
-    validate_integer(radius, name="radius", minimum=1)
+    validate_integer(radius, name="radius", minimum=1, largest=LARGEST_INTEGER)
     return radius
 
 

@@ -9,7 +9,7 @@ from labkit.filtering.bilateral import validate_guide
 from labkit.filtering.arrays import as_batch, like, runs_kernel
 from labkit.filtering.linear import box_mean
 from labkit.kernels import run
-from labkit.validation import validate_choice, validate_image, validate_integer, validate_number
+from labkit.validation import LARGEST_INTEGER, validate_choice, validate_image, validate_integer, validate_number
 
 __all__ = ["guided_filter"]
 
@@ -60,7 +60,7 @@ def guided_filter(image: Tensor, *, guide: Tensor | None = None, radius: int, ep
         guide = image
     else:
         validate_guide(image, guide, channels=(1, 3))
-    validate_integer(radius, name="radius", minimum=1)
+    validate_integer(radius, name="radius", minimum=1, largest=LARGEST_INTEGER)
     validate_number(eps, name="eps", minimum=0)
     validate_choice(method, name="method", choices=("kernel", "reference"))
     eps = max(float(eps), _SMALLEST_EPS)

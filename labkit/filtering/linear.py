@@ -13,7 +13,8 @@ from torch import Tensor
 from labkit.filtering.arrays import as_batch, as_floats, like, runs_kernel
 from labkit.images import pad
 from labkit.kernels import run
-from labkit.validation import BORDERS, validate_choice, validate_image, validate_integer, validate_number
+from labkit.operators import FARTHEST, continued, convolution_matrix
+from labkit.validation import BORDERS, LARGEST_INTEGER, validate_choice, validate_image, validate_integer, validate_number
 
 __all__ = ["box_filter", "box_mean", "close", "difference_of_gaussians", "dilate", "erode", "gaussian_filter",
            "gaussian_kernel", "median_filter", "open"]
@@ -61,7 +62,7 @@ def gaussian_filter(image: Tensor, *, sigma: float, radius: int | None = None, b
     image : (C, H, W) or (N, C, H, W) float tensor in [0, 1]; channels are filtered one by one.
     sigma : standard deviation in pixels, at least 0; 0 gives the image back.
     radius : half-width of the square window; `None` takes 4 sigma rounded up, beyond which lies 1e-4 of the weight,
-        less than half a grey level of 256.
+        less than half a grey level of 256. It may exceed the picture; beyond 65536 pixels it grows no more.
     border : what stands outside the picture. `"reflect"` mirrors it at the edge pixel (Neumann), `"zero"` is
         Dirichlet's condition, `"periodic"` wraps around, `"replicate"` repeats the edge. With `"normalized"` only
         pixels of the picture count, and the lecture's C(x), the sum of their weights, depends on x.
@@ -89,10 +90,12 @@ def gaussian_filter(image: Tensor, *, sigma: float, radius: int | None = None, b
     validate_choice(border, name="border", choices=BORDERS)
     validate_choice(method, name="method", choices=("separable", "reference", "direct", "fourier"))
     if radius is not None:
-        validate_integer(radius, name="radius", minimum=0)
+        validate_integer(radius, name="radius", minimum=0, largest=LARGEST_INTEGER)
     if sigma == 0:
         return image.clone()
-    weights = gaussian_kernel(sigma, math.ceil(4 * sigma) if radius is None else radius)
+    weights = gaussian_kernel(sigma, min(math.ceil(4 * sigma) if radius is None else radius, FARTHEST))
+    if len(weights) // 2 > max(image.shape[-2:]):
+        return like(_with_border(_convolve_folded, as_floats(image), weights, border), image)
     if method == "separable" and runs_kernel(image):
         batch = as_batch(image)
         out = torch.empty_like(batch)
@@ -179,6 +182,12 @@ def _convolve_fourier(image: Tensor, weights: Tensor, border: str) -> Tensor:
     return out[..., margin:height - margin, margin:width - margin]
 
 
+def _convolve_folded(image: Tensor, weights: Tensor, border: str) -> Tensor:
+    """For a window larger than the picture: the weights folded onto the pixels that there are."""
+    down, right = (convolution_matrix(side, weights, border=border).to(image) for side in image.shape[-2:])
+    return down @ image @ right.T
+
+
 def _wrapped(weights: Tensor, size: int) -> Tensor:
     """The weights on a circle of `size` pixels, centre at 0; what is longer than the circle adds up."""
     radius = len(weights) // 2
@@ -201,7 +210,8 @@ def box_filter(image: Tensor, *, radius: int, border: str = "reflect", method: s
     Parameters
     ----------
     image : (C, H, W) or (N, C, H, W) float tensor in [0, 1].
-    radius : half-width of the window in pixels, at least 0; 0 gives the image back.
+    radius : half-width of the window in pixels, at least 0; 0 gives the image back. It may exceed the picture; beyond
+        65536 pixels it grows no more.
     border : as in `gaussian_filter`; `"normalized"` takes the mean over those pixels of the window that lie inside.
     method : `"kernel"` for running sums, compiled; `"reference"` for an integral image in torch.
 
@@ -222,11 +232,15 @@ def box_filter(image: Tensor, *, radius: int, border: str = "reflect", method: s
     Crow, "Summed-Area Tables for Texture Mapping", SIGGRAPH 1984. Lecture part I, "Box Filter".
     """
     validate_image(image)
-    validate_integer(radius, name="radius", minimum=0)
+    validate_integer(radius, name="radius", minimum=0, largest=LARGEST_INTEGER)
     validate_choice(border, name="border", choices=BORDERS)
     validate_choice(method, name="method", choices=("kernel", "reference"))
     if radius == 0:
         return image.clone()
+    radius = min(radius, FARTHEST)
+    if radius > max(image.shape[-2:]):
+        weights = torch.full((2 * radius + 1,), 1 / (2 * radius + 1), dtype=torch.float64)
+        return like(_with_border(_convolve_folded, image.double(), weights, border), image)
     if method == "kernel" and runs_kernel(image):
         batch = as_batch(image)
         out = torch.empty_like(batch)
@@ -338,25 +352,16 @@ def _by_rank(name: str, image: Tensor, radius: int) -> Tensor:
     from scipy import ndimage
 
     validate_image(image)
-    validate_integer(radius, name="radius", minimum=0)
+    validate_integer(radius, name="radius", minimum=0, largest=LARGEST_INTEGER)
     values = as_floats(image.detach()).cpu().numpy()
-    window = (1,) * (image.ndim - 2) + (2 * radius + 1,) * 2
+    window = (1,) * (image.ndim - 2) + tuple(2 * min(radius, side) + 1 for side in image.shape[-2:])    # more is the picture again
     return like(torch.from_numpy(getattr(ndimage, name)(values, size=window, mode="mirror")), image)
 
 
 def _continued(size: int, weights: Tensor, border: str) -> tuple[Tensor, Tensor]:
     """One side of a picture continued by the radius of `weights`: what stands at each place, and the gain C / C(x)."""
     radius = len(weights) // 2
-    place = torch.arange(-radius, size + radius)
-    if border == "periodic":
-        place = place % size
-    elif border == "replicate":
-        place = place.clamp(0, size - 1)
-    elif border == "reflect":
-        period = max(1, 2 * (size - 1))
-        place = torch.minimum(place % period, period - place % period)
-    else:
-        place = torch.where((place >= 0) & (place < size), place, -1)
+    place = continued(size, radius=radius, border=border)
     gain = torch.ones(size, dtype=torch.float64)
     if border == "normalized":
         inside = np.convolve((place >= 0).numpy().astype(np.float64), weights.numpy(), mode="valid")

@@ -51,6 +51,8 @@ def project_patches(patches: Tensor, *, threshold: float) -> Tensor:
             or patches.numel() == 0:
         raise ValueError(f"patches is {describe(patches)}; expected a floating-point tensor (number, D) or "
                          "(groups, number, D)")
+    if not torch.isfinite(patches).all():
+        raise ValueError(f"patches is {describe(patches)} and holds NaN or infinite values; expected finite ones")
     validate_number(threshold, name="threshold", minimum=0)
     working = as_floats(patches)
     mean = working.mean(dim=-2, keepdim=True)

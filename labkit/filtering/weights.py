@@ -14,7 +14,7 @@ from labkit.filtering.arrays import as_floats
 from labkit.filtering.linear import box_filter, gaussian_filter
 from labkit.filtering.nonlocal_means import validate_parameters
 from labkit.images import pad
-from labkit.validation import BORDERS, validate_choice, validate_image, validate_integer, validate_number
+from labkit.validation import BORDERS, LARGEST_INTEGER, validate_choice, validate_image, validate_integer, validate_number
 
 __all__ = ["weights_at"]
 
@@ -78,7 +78,7 @@ def _box(image: Tensor, row: int, column: int, *, radius: int, border: str = "re
 def _guided(image: Tensor, row: int, column: int, *, guide: Tensor | None = None, radius: int, eps: float) -> Tensor:
     guide = image if guide is None else guide
     validate_guide(image, guide, channels=(1, 3))
-    validate_integer(radius, name="radius", minimum=1)
+    validate_integer(radius, name="radius", minimum=1, largest=LARGEST_INTEGER)
     # The windows that hold the pixel reach twice the radius.
     return _derivative(lambda u, part: guided_filter(u, guide=guide[part], radius=radius, eps=eps, method="reference"),
                        image, row, column, 2 * radius)
@@ -149,7 +149,7 @@ def _radius(sigma_space: float, sigma_color: float, radius: int | None) -> int:
     validate_number(sigma_space, name="sigma_space", above=0)
     validate_number(sigma_color, name="sigma_color", above=0)
     radius = math.ceil(3 * sigma_space) if radius is None else radius
-    validate_integer(radius, name="radius", minimum=1)
+    validate_integer(radius, name="radius", minimum=1, largest=LARGEST_INTEGER)
     return radius
 
 

@@ -28,7 +28,7 @@ from labkit.patchmatch.scales import carried_over
 from labkit.patchmatch.voting import vote
 from labkit.pyramids import coarse_size, downsample
 from labkit.runtime import seed_of
-from labkit.validation import describe, known_pixels, validate_choice, validate_image, validate_integer
+from labkit.validation import describe, known_pixels, validate_choice, validate_image, validate_integer, validate_seed
 
 __all__ = ["inpaint", "inpaint_video"]
 
@@ -120,7 +120,7 @@ def _filled(video: Tensor, hole: Tensor, depth: int, side: int, levels: int | No
     validate_integer(side, name="patch_size", minimum=2, maximum=min(video.shape[-2:]))
     validate_integer(depth, name="patch_depth", minimum=1, maximum=len(video))
     validate_integer(iterations, name="iterations", minimum=1)
-    validate_integer(seed, name="seed", minimum=0)
+    validate_seed(seed)
     validate_choice(metric, name="metric", choices=METRICS)
     if levels is not None:
         validate_integer(levels, name="levels", minimum=1)

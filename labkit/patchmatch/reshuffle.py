@@ -11,7 +11,7 @@ from labkit.patchmatch.search import patchmatch
 from labkit.patchmatch.voting import reconstruct, vote_of_middles
 from labkit.pyramids import gaussian_pyramid, level_sizes
 from labkit.runtime import generator, seed_of
-from labkit.validation import size_of, validate_integer, validate_number, validate_size
+from labkit.validation import size_of, validate_integer, validate_number, validate_seed, validate_size
 
 __all__ = ["reshuffle"]
 
@@ -61,7 +61,7 @@ def reshuffle(image: Tensor, *, size: tuple[int, int] | None = None, patch_size:
     levels = validate_levels(levels, patch_size, size_of(image), size)
     validate_integer(iterations, name="iterations", minimum=1)
     validate_number(piece, name="piece", minimum=1)
-    validate_integer(seed, name="seed", minimum=0)
+    validate_seed(seed)
     exemplars = gaussian_pyramid(image, levels=levels)
     sizes = level_sizes(size, levels=levels)
     nnf = _shuffled_pieces(exemplars[-1], sizes[-1], patch_size=patch_size, side=round(piece * patch_size), seed=seed)

@@ -14,7 +14,7 @@ from labkit.patchmatch.iterate import distances, iterate
 from labkit.patchmatch.matching import Matching, describe_matching, random_field
 from labkit.patchmatch.reference import SCHEDULES
 from labkit.patchmatch.sheets import from_sheets
-from labkit.validation import describe, size_of, validate_choice, validate_integer
+from labkit.validation import describe, size_of, validate_choice, validate_integer, validate_seed
 
 __all__ = ["exact_nnf", "nnf_distance", "patchmatch"]
 
@@ -82,7 +82,7 @@ def patchmatch(image: Tensor, exemplar: Tensor, *, patch_size: int = 7, iteratio
     """
     validate_integer(iterations, name="iterations", minimum=0)
     validate_integer(k, name="k", minimum=1)
-    validate_integer(seed, name="seed", minimum=0)
+    validate_seed(seed)
     validate_choice(schedule, name="schedule", choices=SCHEDULES)
     seed = int(seed)        # a whole number of NumPy's has 64 bits, and the random numbers need more in between
     if isinstance(image, Tensor) and image.ndim == 4:

@@ -13,7 +13,7 @@ from labkit.patchmatch.iterate import distances
 from labkit.patchmatch.matching import Matching, describe_matching
 from labkit.patchmatch.reference import JUMPS
 from labkit.runtime import generator
-from labkit.validation import describe, validate_image, validate_integer, validate_same_size
+from labkit.validation import describe, validate_image, validate_integer, validate_same_size, validate_seed
 
 __all__ = ["disparity_score", "fill_from_behind", "stereo_disparity"]
 
@@ -73,7 +73,7 @@ def stereo_disparity(left: Tensor, right: Tensor, *, patch_size: int = 5, larges
     validate_integer(largest, name="largest", minimum=1, maximum=left.shape[-1] - 1)
     validate_integer(iterations, name="iterations", minimum=1)
     validate_integer(radius, name="radius", minimum=0)
-    validate_integer(seed, name="seed", minimum=0)
+    validate_seed(seed)
     views = [pad(_census(view), amount=patch_size // 2, border="replicate") for view in (left, right)]
     search = {"patch_size": patch_size, "largest": largest, "iterations": iterations}
     of_left = _row_search(views[0], views[1], sign=-1, seed=seed, **search)

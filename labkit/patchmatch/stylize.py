@@ -12,7 +12,7 @@ from labkit.patchmatch.search import patchmatch
 from labkit.patchmatch.voting import reconstruct, vote_of_middles
 from labkit.pyramids import gaussian_pyramid
 from labkit.runtime import generator, seed_of
-from labkit.validation import size_of, validate_integer, validate_number
+from labkit.validation import size_of, validate_integer, validate_number, validate_seed
 
 __all__ = ["stylize"]
 
@@ -72,7 +72,7 @@ def stylize(content: Tensor, style: Tensor, *, patch_size: int = 5, levels: int 
     levels = validate_levels(levels, patch_size, size_of(content), size_of(style))
     validate_integer(iterations, name="iterations", minimum=1)
     validate_integer(k, name="k", minimum=1)
-    validate_integer(seed, name="seed", minimum=0)
+    validate_seed(seed)
     validate_number(reuse_penalty, name="reuse_penalty", minimum=0)
     validate_number(content_weight, name="content_weight", minimum=0, maximum=1)
     validate_number(contour_weight, name="contour_weight", minimum=0, maximum=1)

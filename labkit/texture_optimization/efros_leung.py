@@ -20,12 +20,22 @@ from labkit.filtering.arrays import as_floats
 from labkit.kernels import available, run
 from labkit.runtime import generator, progress
 from labkit.texture_optimization.synthesis import validate_exemplar
-from labkit.validation import known_pixels, size_of, validate_choice, validate_integer, validate_number, validate_size
+from labkit.validation import (
+    known_pixels,
+    size_of,
+    validate_callback,
+    validate_choice,
+    validate_integer,
+    validate_number,
+    validate_seed,
+    validate_size,
+)
 
 __all__ = ["choose", "efros_leung", "fill_hole", "window_errors", "window_weights"]
 
 SEED_SIZE = 3           # side of the piece of the exemplar that a new texture grows from, as in the paper
 SIGMA = 1 / 6.4         # standard deviation of a window's weights, in sides of the window, as in the paper
+LEAST_ERROR = 1e-14     # from less, it would give way for thousands of layers
 GIVE_WAY = 1.1          # factor on `max_error` when no pixel of a layer has a match, as in the paper
 AT_ONCE = 64            # most pixels that are searched for at once, since each needs a buffer
 
@@ -79,7 +89,7 @@ def efros_leung(exemplar: Tensor, *, size: tuple[int, int] | None = None, patch_
     Synthesis", "Efros & Leung Algorithm".
     """
     validate_exemplar(exemplar, patch_size=patch_size, name="exemplar")
-    _validate(patch_size, tolerance, max_error, seed, method)
+    _validate(patch_size, tolerance, max_error, seed, method, callback)
     height, width = validate_size(size, default=size_of(exemplar))
     exemplar, draws = exemplar.detach(), generator(seed)
     sides = [min(SEED_SIZE, *both) for both in zip((height, width), exemplar.shape[-2:])]
@@ -129,7 +139,7 @@ def fill_hole(image: Tensor, mask: Tensor, *, patch_size: int = 11, tolerance: f
     """
     blank = known_pixels(image, mask).detach()
     validate_exemplar(blank, patch_size=patch_size, name="image")
-    _validate(patch_size, tolerance, max_error, seed, method)
+    _validate(patch_size, tolerance, max_error, seed, method, callback)
     known = ~mask.to(image.device)
     candidates = F.max_pool2d((~known).float(), patch_size, stride=1)[0] == 0
     if not candidates.any():
@@ -274,9 +284,12 @@ def _depth(known: Tensor) -> int:
     return int(distance_transform_cdt(~known[0].cpu().numpy(), metric="chessboard").max()) if not known.all() else 0
 
 
-def _validate(patch_size: int, tolerance: float, max_error: float, seed: int, method: str) -> None:
+def _validate(patch_size: int, tolerance: float, max_error: float, seed: int, method: str, callback: Callback | None) -> None:
+    validate_callback(callback)
     validate_integer(patch_size, name="patch_size", minimum=3, odd=True)
     validate_number(tolerance, name="tolerance", minimum=0, maximum=1000)
     validate_number(max_error, name="max_error", above=0)
-    validate_integer(seed, name="seed", minimum=0)
+    if max_error < LEAST_ERROR:
+        raise ValueError(f"max_error is {max_error}; expected at least {LEAST_ERROR:g}, the rounding of float32 squared")
+    validate_seed(seed)
     validate_choice(method, name="method", choices=("kernel", "reference"))

@@ -26,8 +26,16 @@ from labkit.patchmatch.matching import describe_matching, random_field
 from labkit.pyramids import gaussian_pyramid, level_sizes, upsample
 from labkit.runtime import generator, seed_of
 from labkit.texture_optimization.synthesis import Synthesis, most_levels, validate_exemplar, voted
-from labkit.validation import (describe, size_of, validate_choice, validate_image, validate_integer, validate_number,
-                               validate_size)
+from labkit.validation import (
+    describe,
+    size_of,
+    validate_choice,
+    validate_image,
+    validate_integer,
+    validate_number,
+    validate_seed,
+    validate_size,
+)
 
 __all__ = ["optimize_texture", "period"]
 
@@ -87,7 +95,7 @@ def optimize_texture(exemplar: Tensor, *, size: tuple[int, int] | None = None, p
     for value, name in ((levels, "levels"), (iterations, "iterations")):
         validate_integer(value, name=name, minimum=1)
     validate_integer(stride, name="stride", minimum=1, maximum=min(patch_sizes))
-    validate_integer(seed, name="seed", minimum=0)
+    validate_seed(seed)
     validate_number(r, name="r", above=0, maximum=2)
     if assignment is not None:
         validate_choice(assignment, name="assignment", choices=("lsap",))
@@ -257,7 +265,7 @@ class _Alternation:
 # --- arguments and starts -------------------------------------------------------------------------------------------
 
 def _validated_patch_sizes(patch_sizes: Sequence[int], exemplar: Tensor) -> tuple[int, ...]:
-    if isinstance(patch_sizes, int) or not len(tuple(patch_sizes)):
+    if not isinstance(patch_sizes, Sequence) or isinstance(patch_sizes, str) or not len(patch_sizes):
         raise ValueError(f"patch_sizes is {describe(patch_sizes)}; expected a sequence of sides such as (16, 8)")
     for patch_size in patch_sizes:
         validate_exemplar(exemplar, patch_size=patch_size, name="exemplar")

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from labkit.runtime import generator
-from labkit.validation import size_of, validate_image, validate_integer, validate_size
+from labkit.validation import size_of, validate_image, validate_integer, validate_seed, validate_size
 
 __all__ = ["periodic_component", "random_phase", "random_phase_texture", "spot_noise"]
 
@@ -176,7 +176,7 @@ def _periodic(image: Tensor) -> Tensor:
 
 def _validated(exemplar: Tensor, size: tuple[int, int] | None, seed: int) -> tuple[int, int]:
     validate_image(exemplar, name="exemplar", batch=False)
-    validate_integer(seed, name="seed", minimum=0)
+    validate_seed(seed)
     return validate_size(size, default=size_of(exemplar))
 
 

@@ -18,7 +18,7 @@ from labkit.images import to_grey
 from labkit.runtime import generator, progress
 from labkit.texture_optimization.efros_leung import choose
 from labkit.texture_optimization.synthesis import validate_exemplar
-from labkit.validation import describe, size_of, validate_image, validate_integer, validate_number, validate_size
+from labkit.validation import describe, size_of, validate_image, validate_integer, validate_number, validate_seed, validate_size
 
 __all__ = ["image_quilting", "minimum_error_boundary_cut", "transfer_texture"]
 
@@ -301,5 +301,5 @@ def _validated(patch_size: int, overlap: int | None, tolerance: float, seed: int
     overlap = max(1, patch_size // 6) if overlap is None else overlap
     validate_integer(overlap, name="overlap", minimum=1, maximum=patch_size // 2)
     validate_number(tolerance, name="tolerance", minimum=0, maximum=1000)
-    validate_integer(seed, name="seed", minimum=0)
+    validate_seed(seed)
     return overlap

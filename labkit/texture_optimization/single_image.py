@@ -22,7 +22,7 @@ from labkit.pyramids import gaussian_pyramid, level_sizes, upsample
 from labkit.runtime import seed_of
 from labkit.texture_optimization.synthesis import Synthesis, most_levels, noise, validate_exemplar, voted
 from labkit.transport import semi_dual_ascent
-from labkit.validation import describe, size_of, validate_image, validate_integer, validate_number, validate_size
+from labkit.validation import describe, size_of, validate_image, validate_integer, validate_number, validate_seed, validate_size
 
 __all__ = ["gpnn", "psin", "psin_ot"]
 
@@ -202,7 +202,7 @@ class _Run:
         size = validate_size(size, minimum=patch_size, default=size_of(image))
         for value, name in ((levels, "levels"), (iterations, "iterations")):
             validate_integer(value, name=name, minimum=1)
-        validate_integer(seed, name="seed", minimum=0)
+        validate_seed(seed)
         levels = most_levels(size, image, patch_size=patch_size, levels=levels, ratio=ratio)
         working = as_floats(image.detach())
         self.pyramid, self.sizes = gaussian_pyramid(working, levels=levels, ratio=ratio), level_sizes(size, levels=levels, ratio=ratio)

@@ -34,10 +34,16 @@ class Synthesis:
     nnf: Tensor | None = None
 
 
+LARGEST_VALUE = 1e9
+
+
 def validate_exemplar(image: Tensor, *, patch_size: int, name: str = "image") -> None:
     """Refuse a picture from which no patch can be copied."""
     validate_image(image, name=name, batch=False)
     validate_patch_size(patch_size, image, name=name)
+    largest = float(image.detach().abs().max())
+    if largest > LARGEST_VALUE:      # the square of a difference would be infinite, and no patch nearest
+        raise ValueError(f"{name} has values up to {largest:.3g}; expected [0, 1]")
 
 
 def most_levels(size: tuple[int, int], exemplar: Tensor, *, patch_size: int, levels: int, ratio: float = 2.0) -> int:

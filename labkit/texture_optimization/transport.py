@@ -19,7 +19,7 @@ from labkit.runtime import generator, seed_of
 from labkit.texture_optimization.gaussian import spot_noise
 from labkit.texture_optimization.synthesis import Synthesis, most_levels, validate_exemplar, voted
 from labkit.transport import semi_dual_ascent
-from labkit.validation import size_of, validate_integer, validate_size
+from labkit.validation import size_of, validate_integer, validate_seed, validate_size
 
 __all__ = ["transport_texture"]
 
@@ -73,7 +73,7 @@ def transport_texture(exemplar: Tensor, *, size: tuple[int, int] | None = None, 
     size = validate_size(size, minimum=patch_size, default=size_of(exemplar))
     for value, name in ((levels, "levels"), (targets, "targets"), (sources, "sources"), (steps, "steps")):
         validate_integer(value, name=name, minimum=1)
-    validate_integer(seed, name="seed", minimum=0)
+    validate_seed(seed)
     levels = most_levels(size, exemplar, patch_size=patch_size, levels=levels)
     working = as_floats(exemplar.detach())
     pyramid, sizes = gaussian_pyramid(working, levels=levels), level_sizes(size, levels=levels)
