@@ -12,9 +12,10 @@ What decides, in this order:
   what these need in turn. An unrelated cell that is slow or broken costs nothing. An answer that is not right that way is
   tried again with everything that the student has written above its check.
 
-Never run: demonstrations, checks, and given cells that the answer does not need, except those that import. Magic and shell
-lines are taken out, and so are imports of `labkit.checks`, which answers have no use for. Line numbers stay as the student
-sees them.
+Never run: checks, what a demonstration shows, and given cells that the answer does not need, except those that import. What
+a demonstration defines runs where the answer needs it; what the student wrote into one is the student's. Cells are read as
+IPython reads them: `%time x = f()` is `x = f()`, `%%writefile` writes its file, and other magic and shell lines are taken
+out. Line numbers stay as the student sees them.
 """
 
 from __future__ import annotations
@@ -29,22 +30,26 @@ from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
 
+from IPython.core.inputtransformer2 import TransformerManager, leading_empty_lines
+
 from labkit import chapters, checks
 from labkit.checks.engine import Exercise
 from labkit.grading.collect import MOST_NOTEBOOK_BYTES
 from labkit.grading.files import notebook_text
 from labkit.grading.isolation import Cell
 
-__all__ = ["LONGEST_ANALYSED", "MOST_ANALYSED", "MOST_CELLS", "Answer", "Assignment", "Extracted", "NotebookProblem",
+__all__ = ["LONGEST_ANALYSED", "MOST_ANALYSED", "MOST_CELLS", "MOST_MAGICS", "Answer", "Assignment", "Extracted", "NotebookProblem",
            "Question", "assignments", "extract", "parse", "read_notebook"]
 
 MOST_CELLS = 2_000
 # Python's parser needs seconds for 20 000 characters of `-----…` and minutes for 100 000: longer cells are not analysed
 LONGEST_ANALYSED = 20_000
 MOST_ANALYSED = 200_000
+MOST_MAGICS = 100       # of a cell: IPython reads the cell anew for each
 
 _DEFINITION = re.compile(r"^(?:async\s+def|def|class)\s+(\w+)|^(\w+)\s*=(?!=)", re.MULTILINE)
-_KEPT_CELL_MAGICS = ("%%time", "%%timeit", "%%capture", "%%prun")
+_RUN_CELL_MAGICS = ("time", "timeit", "capture", "prun")
+_RUN_LINE_MAGICS = ("time", "prun")
 
 
 class NotebookProblem(Exception):
@@ -132,8 +137,9 @@ class _Cell:
     source : as it is in the notebook. code : what of it may run.
     exercises, checks : names that its metadata give it. demonstration : whether it is tagged as one.
     binds : names it defines. touches : names whose object it changes. imports : names it imports.
-    loads : global names it uses. broken : whether it is no Python.
-    given : whether it is as it was released. runs : whether it may run at all.
+    loads : global names it uses; a module it imports or writes is called `"import helper"` here and in `binds`.
+    broken : whether it is no Python. wide : whether it may define any name.
+    given : whether it is as it was released. runs : whether it may run at all. module : of a file beside the notebook, its name.
     """
 
     source: str
@@ -146,8 +152,10 @@ class _Cell:
     imports: frozenset[str] = frozenset()
     loads: frozenset[str] = frozenset()
     broken: bool = False
+    wide: bool = False
     given: bool = False
     runs: bool = True
+    module: str = ""
 
 
 # --- the course's side ----------------------------------------------------------------------------------------------
@@ -235,8 +243,8 @@ def read_notebook(path: Path, remarks: list[str] | None = None) -> tuple[list[di
     return [cell for cell in cells if isinstance(cell, dict)][:MOST_CELLS], metadata if isinstance(metadata, dict) else {}
 
 
-def extract(path: Path, course: Sequence[Assignment]) -> Extracted:
-    """The answers in a notebook.
+def extract(path: Path, course: Sequence[Assignment], modules: dict[str, str] | None = None) -> Extracted:
+    """The answers in a notebook; `modules` are the Python files beside it, by their names.
 
     Raises
     ------
@@ -244,14 +252,16 @@ def extract(path: Path, course: Sequence[Assignment]) -> Extracted:
     """
     remarks: list[str] = []
     raw, metadata = read_notebook(path, remarks)
-    cells = _code_cells(raw)
+    cells = [*_module_cells(modules or {}), *_code_cells(raw)]
     named = frozenset().union(*(cell.exercises | cell.checks | cell.binds for cell in cells))
     assignment = max(course, key=lambda a: (len(named & set(a.exercises)), a.name in path.stem))
     if not named & set(assignment.exercises):
         raise NotebookProblem("none of this course's exercises was found in it: is it the right notebook?")
     for cell in cells:
         cell.given = cell.source in assignment.given - assignment.setup - set(assignment.stubs.values())
-        cell.demonstration = cell.demonstration or cell.source in assignment.demonstrations
+        cell.demonstration = cell.source in assignment.demonstrations or cell.demonstration and not _add_to(cell, assignment)
+        if cell.demonstration and not cell.broken:
+            _take_over(cell, *_without(cell.code, [node for node in parse(cell.code).body if isinstance(node, ast.Expr)]))
         cell.runs = not (cell.demonstration or cell.checks)
     remarks += _remarks(raw, metadata, assignment)
     answers, unsolved, missing = {}, [], {}
@@ -277,8 +287,6 @@ def _find(name: str, cells: list[_Cell], assignment: Assignment, remarks: list[s
     if not defining:
         if any(cell.source == stub for cell in cells):
             return None
-        if any(name in cell.binds and cell.demonstration for cell in cells):
-            return f"{name} is only defined in a demonstration, and those are not run."
         others = sorted({bound for i in marked for bound in cells[i].binds - cells[i].imports})
         if others:
             return f"No cell defines {name}. The cell of this exercise defines {', '.join(others[:5])} instead."
@@ -292,20 +300,28 @@ def _find(name: str, cells: list[_Cell], assignment: Assignment, remarks: list[s
     if not in_marked:
         remarks.append(f"{name} was found by its name only: the cell made for it is gone, or still as it was.")
     above = [i for i, cell in enumerate(cells[:stop]) if cell.runs and cell.source != stub]
-    needs = _needs(winner, above, cells, assignment)
+    needs = _needs(winner, above, [i for i, cell in enumerate(cells[:stop]) if cell.demonstration and not cell.checks], cells, assignment)
+    if brought := [cells[i].module for i in sorted(needs) if cells[i].module]:
+        remarks.append(f"{name} uses {', '.join(brought)}, handed in beside the notebook.")
     return Answer(winner, cells[winner].source, tuple(sorted(needs)), tuple(i for i in above if i in needs or not cells[i].given))
 
 
-def _needs(winner: int, above: Sequence[int], cells: list[_Cell], assignment: Assignment) -> set[int]:
-    """The cells among `above` that an answer depends on. Given imports always come along."""
+def _needs(winner: int, above: Sequence[int], shown: Sequence[int], cells: list[_Cell], assignment: Assignment) -> set[int]:
+    """The cells among `above` that an answer depends on, and of the demonstrations, `shown`, those that alone define a name.
+
+    Given imports always come along.
+    """
     modules = frozenset().union(*(cells[i].imports for i in above))
-    needed = {winner} | {i for i in above if cells[i].source in assignment.setup}
+    needed = {winner} | {i for i in above if cells[i].source in assignment.setup or cells[i].wide}
+    defined = frozenset().union(*(cells[i].binds for i in above))
     names: frozenset[str] = frozenset()
     more = set(needed)
     while more:
         needed |= more
         names = names.union(*(cells[i].loads for i in more))
         more = {i for i in above if i not in needed and names & (cells[i].binds | cells[i].touches - modules)}
+        if not any(cells[i].broken for i in needed | more):      # every word of a broken cell counts as a name
+            more |= {i for i in shown if i not in needed and names & cells[i].binds - defined}
     return needed
 
 
@@ -345,12 +361,69 @@ def _code_cells(raw: list[dict]) -> list[_Cell]:
         code, tree = _runnable(source) if len(source) <= min(LONGEST_ANALYSED, budget) else (source, None)
         budget -= len(source) if tree else 0
         binds, touches, imports = _names_in(tree) if tree else _definitions_in(code)
+        imported = _modules_in(tree) if tree else frozenset()
         called = frozenset(re.findall(r"^check\.(\w+)\(", source, re.MULTILINE))
         # a check that someone has written an answer into is an answer
         checked = frozenset() if binds - imports else checked | called
-        cells.append(_Cell(source, code, exercises, checked, _demonstrates(cell), binds, touches, imports, _globals_in(code, tree),
-                           broken=tree is None))
+        cells.append(_Cell(source, code, exercises, checked, _demonstrates(cell), binds | _written_in(code), touches, imports,
+                           _globals_in(code, tree) | imported, broken=tree is None, wide="import *" in imported))
     return cells
+
+
+def _module_cells(modules: dict[str, str]) -> list[_Cell]:
+    """Cells that write the files beside a notebook before its own cells run."""
+    cells, budget = [], MOST_ANALYSED
+    for name, text in sorted(modules.items()):
+        tree = parse(text) if len(text) <= min(LONGEST_ANALYSED, budget) else None
+        budget -= len(text) if tree else 0
+        code = f"get_ipython().run_cell_magic('writefile', {name!r}, {text!r})"
+        cells.append(_Cell(code, code, frozenset(), frozenset(), False, frozenset({f"import {name.split('/')[0].removesuffix('.py')}"}),
+                           loads=(_modules_in(tree) if tree else frozenset()) - {"import *"}, module=name))
+    return cells
+
+
+def _written_in(code: str) -> frozenset[str]:
+    """The modules that a cell writes with `%%writefile`."""
+    return frozenset(f"import {match[1]}" for match in re.finditer(r"run_cell_magic\('(?:write)?file', '(?:[^']* )?(\w+)(?:/[\w/]*)?\.py'", code))
+
+
+def _modules_in(tree: ast.Module) -> frozenset[str]:
+    """The modules that some code imports or runs, `"import *"` among them where it takes names that cannot be seen."""
+    found = set()
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Import):
+            found |= {f"import {alias.name.split('.')[0]}" for alias in node.names}
+        elif isinstance(node, ast.ImportFrom):
+            found |= {f"import {(node.module or '').split('.')[0]}", *(f"import {alias.name}" for alias in node.names if alias.name == "*")}
+        elif isinstance(node, ast.Call) and isinstance(node.func, ast.Attribute) and node.func.attr == "run_line_magic" \
+                and len(node.args) == 2 and isinstance(node.args[0], ast.Constant) and node.args[0].value == "run":
+            words = str(getattr(node.args[1], "value", "")).split()
+            found |= {"import *", *(f"import {word.split('/')[0].removesuffix('.py')}" for word in words[:1])}
+    return frozenset(found)
+
+
+def _add_to(cell: _Cell, assignment: Assignment) -> bool:
+    """Leave of a demonstration that a student has changed what the student added, and what is defined for that; whether
+    anything was added."""
+    tree = parse(cell.code) if len(cell.code) <= LONGEST_ANALYSED and not cell.broken else None
+    if tree is None:
+        return cell.broken
+    released = {ast.dump(node) for source in assignment.demonstrations if (given := parse(source)) for node in given.body}
+    added = [node for node in tree.body if ast.dump(node) not in released]
+    if not added:
+        return False
+    code, tree = _without(cell.code, [node for node in tree.body if node not in added and isinstance(node, ast.Expr)])
+    _take_over(cell, code, tree)
+    return True
+
+
+def _take_over(cell: _Cell, code: str, tree: ast.Module | None) -> None:
+    """Give a cell other code, and what follows from it."""
+    cell.code, cell.broken = code, tree is None
+    if tree:
+        cell.binds, cell.touches, cell.imports = _names_in(tree)
+        cell.binds |= _written_in(code)
+        cell.loads = _globals_in(code, tree) | _modules_in(tree)
 
 
 def _source(cell: dict) -> str:
@@ -393,25 +466,73 @@ def _names_of(cell: dict) -> tuple[frozenset[str], frozenset[str]]:
 
 def _runnable(source: str) -> tuple[str, ast.Module | None]:
     """What of a cell may run, on the same lines, and its syntax tree; no tree where there is an error in it."""
-    if source.startswith("%%"):
-        first, _, rest = source.partition("\n")
-        source = "\n" + rest if first.split()[0] in _KEPT_CELL_MAGICS else ""
     tree = parse(source)
     if tree is None:
-        source = re.sub(r"^([ \t]*)(?:\w[\w, ]*=[ \t]*)?[%!?].*$|^([ \t]*)[\w.]+\?{1,2}$", r"\1\2pass", source, flags=re.MULTILINE)
+        source = _as_python(source)
         tree = parse(source)
     if tree is None:
         return source, None
-    unwanted = [node for node in tree.body if _is_check(node)]
-    if unwanted:
-        lines = source.encode().split(b"\n")
-        for node in reversed(unwanted):
-            first, last = node.lineno - 1, node.end_lineno - 1
-            kept = lines[first][:node.col_offset], lines[last][node.end_col_offset:]
-            lines[first:last + 1] = [kept[0] + b"pass" + kept[1], *[b""] * (last - first)]
-        source = b"\n".join(lines).decode()
-        tree = parse(source)
-    return source, tree
+    return _without(source, [node for node in tree.body if _is_check(node)])
+
+
+def _without(source: str, unwanted: Sequence[ast.stmt]) -> tuple[str, ast.Module | None]:
+    """Some code with `pass` in the place of statements of its top level, on the same lines; and its syntax tree."""
+    lines = source.encode().split(b"\n")
+    for node in reversed(unwanted):
+        first, last = node.lineno - 1, node.end_lineno - 1
+        kept = lines[first][:node.col_offset], lines[last][node.end_col_offset:]
+        lines[first:last + 1] = [kept[0] + b"pass" + kept[1], *[b""] * (last - first)]
+    source = b"\n".join(lines).decode()
+    return source, parse(source)
+
+
+def _as_python(source: str) -> str:
+    """What IPython makes of a cell with magic or shell lines, each on its own line still."""
+    blank = len(source) - len(source.lstrip("\n"))
+    if source[blank:].startswith("%%"):
+        first, _, body = source[blank:].partition("\n")
+        name, _, rest = first[2:].partition(" ")
+        if name in ("writefile", "file"):
+            return "\n" * blank + f"get_ipython().run_cell_magic('writefile', {rest.strip()!r}, {body + chr(10)!r})"
+        if name not in _RUN_CELL_MAGICS:
+            return ""
+        output = rest.split()[-1:] if name == "capture" else []
+        kept = f"{output[0]} = get_ipython()" if output and output[0].isidentifier() else ""
+        return "\n" * blank + kept + "\n" + (body if parse(body) else _as_python(body))
+    manager = TransformerManager()
+    lines = f"{source}\n".splitlines(keepends=True)
+    for clean in manager.cleanup_transforms:
+        lines = lines if clean is leading_empty_lines else clean(lines)
+    for _ in range(MOST_MAGICS):
+        try:
+            changed, after = manager.do_one_token_transform(list(lines))
+        except (SyntaxError, ValueError, RecursionError):
+            break
+        if not changed:
+            break
+        place = next((i for i, (old, new) in enumerate(zip(lines, after)) if old != new), len(after) - 1)
+        joined = sum(line.count("\n") for line in lines) - sum(line.count("\n") for line in after)
+        lines = [*after[:place], _without_magic(after[place]), *["\n"] * joined, *after[place + 1:]]
+    return "".join(lines).removesuffix("\n")
+
+
+def _without_magic(line: str) -> str:
+    """A line as IPython made it of a magic one: what `%time` runs is run, what gives something gives it silently."""
+    tree = parse(line.strip())
+    node = tree.body[0] if tree and len(tree.body) == 1 else None
+    call = node.value if isinstance(node, (ast.Expr, ast.Assign)) else None
+    if not (isinstance(call, ast.Call) and isinstance(call.func, ast.Attribute) and isinstance(call.func.value, ast.Call)
+            and isinstance(call.func.value.func, ast.Name) and call.func.value.func.id == "get_ipython"):
+        return line
+    words = [argument.value for argument in call.args if isinstance(argument, ast.Constant) and isinstance(argument.value, str)]
+    indent, text = line[:len(line) - len(line.lstrip())], line.strip()
+    if call.func.attr == "run_line_magic" and words[:1] and words[0] in _RUN_LINE_MAGICS:
+        run = re.sub(r"^(?:--?[A-Za-z]\S*\s+)*", "", words[1] if len(words) > 1 else "").strip()
+        start = text[:text.index("get_ipython()")] if isinstance(node, ast.Assign) else ""
+        return f"{indent}{start}{run or 'None'}\n"
+    if isinstance(node, ast.Assign) or words[:1] == ["run"]:
+        return line
+    return f"{indent}pass\n"
 
 
 def parse(source: str) -> ast.Module | None:
@@ -419,18 +540,13 @@ def parse(source: str) -> ast.Module | None:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")     # what Python has to say about "\\d" is for the student
         try:
-            return ast.parse(source)
+            return compile(source, "<cell>", "exec", ast.PyCF_ONLY_AST | ast.PyCF_ALLOW_TOP_LEVEL_AWAIT, dont_inherit=True)
         except (SyntaxError, ValueError, RecursionError, MemoryError):
             return None
 
 
 def _is_check(node: ast.stmt) -> bool:
-    """Whether a statement imports the checks or calls one."""
-    if isinstance(node, ast.Import):
-        return all(alias.name.startswith("labkit.checks") for alias in node.names)
-    if isinstance(node, ast.ImportFrom):
-        return (node.module or "").startswith("labkit.checks") \
-            or node.module == "labkit" and all(alias.name == "checks" for alias in node.names)
+    """Whether a statement calls a check, and nothing else."""
     return isinstance(node, ast.Expr) and isinstance(node.value, ast.Call) and isinstance(node.value.func, ast.Attribute) \
         and isinstance(node.value.func.value, ast.Name) and node.value.func.value.id == "check"
 

@@ -16,6 +16,7 @@ import sys
 import tempfile
 import time
 import traceback
+from collections.abc import Sequence
 from contextlib import ExitStack
 from dataclasses import asdict, dataclass, field, replace
 from functools import lru_cache
@@ -141,7 +142,7 @@ def finished(job: Job) -> bool:
 def key_of(job: Job) -> str:
     """Stands for everything that the result depends on."""
     files = []
-    for file in job.submission.notebooks:
+    for file in (*job.submission.notebooks, *job.submission.modules):
         try:
             digest = hashlib.sha256(file.path.read_bytes()).hexdigest()
         except OSError as error:
@@ -202,7 +203,7 @@ def _notebooks(job: Job, remarks: list[str]) -> list[tuple[File, Extracted]]:
     course = assignments(job.course)
     for file in job.submission.notebooks:
         try:
-            extracted = extract(file.path, course)
+            extracted = extract(file.path, course, _modules_beside(file, job.submission.modules))
         except NotebookProblem as problem:
             remarks.append(f"{file.name} could not be marked: {problem}.")
             continue
@@ -220,6 +221,14 @@ def _notebooks(job: Job, remarks: list[str]) -> list[tuple[File, Extracted]]:
             others = ", ".join(file.name for file, _ in found[name] if file is not chosen[-1][0])
             remarks.append(f"There are {len(found[name])} notebooks of chapter {name}; {chosen[-1][0].name} counts, not {others}.")
     return chosen
+
+
+def _modules_beside(notebook: File, modules: Sequence[File]) -> dict[str, str]:
+    """The text of the Python files in the notebook's folder and below, by their path from there; never a labkit of theirs."""
+    folder = notebook.name.rpartition("/")[0]
+    start = f"{folder}/" if folder else ""
+    return {name: file.path.read_text(encoding="utf-8-sig", errors="replace") for file in modules
+            if file.name.startswith(start) and (name := file.name[len(start):]).split("/")[0].removesuffix(".py") != "labkit"}
 
 
 class _Marking:

@@ -25,7 +25,7 @@ __all__ = ["PACKAGE", "Withheld", "kept_of_checks", "withhold_libraries", "write
 
 PACKAGE = Path(__file__).resolve().parent.parent
 _KEPT_OF_CHECKS = ("checks/__init__.py", "checks/answers.py", "checks/fixtures.py")    # what the worker itself runs on
-_KEPT_OF_GRADING = ("__init__.py", "folders.py", "processes.py", "withhold.py", "wire.py", "worker.py")
+_KEPT_OF_GRADING = ("__init__.py", "folders.py", "processes.py", "shell.py", "withhold.py", "wire.py", "worker.py")
 _SILENT = '''"""Not there while answers are marked: whatever is called says nothing."""
 
 

@@ -34,6 +34,7 @@ import torch
 from labkit.checks import answers, fixtures
 from labkit.checks.answers import Problem, Reply
 from labkit.grading import folders, processes, wire
+from labkit.grading.shell import Shell, Silence
 from labkit.grading.withhold import withhold_libraries
 
 __all__ = ["TimeUp", "main"]
@@ -139,6 +140,8 @@ def _child(channel: int, output: int, settings: dict) -> None:
         work = Path(settings["temporary"][0]) / "work"
         work.mkdir()
         os.chdir(work)
+        place = next((i for i, path in enumerate(sys.path) if path.endswith(("site-packages", "dist-packages"))), len(sys.path))
+        sys.path.insert(place, str(work))     # where a notebook's own modules are; not before ours
         _Answerer(socket.socket(fileno=channel), work).serve()
         status = 0
     except BaseException:
@@ -156,9 +159,11 @@ class _Answerer:
         self.channel, self.work, self.pid = channel, work, os.getpid()
         self.kind, self.name, self.answer = "function", "", _MISSING
         self.failure: Problem | None = None          # of the last cell of the exercise, if it defined nothing
+        self.in_part: Problem | None = None          # of the cell that defined the answer, if another statement of it failed
         self.suspect: Problem | None = None          # of another cell that speaks of the answer
         self.main = types.ModuleType("__main__")     # what a notebook's cells share
-        self.main.__dict__.update(display=lambda *_, **__: None, __builtins__=builtins)
+        self.shell = Shell(self.main.__dict__)
+        self.main.__dict__.update(display=lambda *_, **__: None, get_ipython=lambda: self.shell, check=Silence(), __builtins__=builtins)
 
     def serve(self) -> None:
         while (header := self._receive(wire.HEADER_BYTES)) is not None:
@@ -203,8 +208,9 @@ class _Answerer:
         before = namespace.get(self.name, _MISSING)
         problem = _within(seconds, lambda: self._execute(number, source))
         after = namespace.get(self.name, _MISSING)
-        if answers_it and after is not _MISSING and (problem is None or after is not before):
-            self.answer = after
+        defines = answers_it and after is not _MISSING and (problem is None or after is not before)
+        if defines:
+            self.answer, self.in_part = after, problem
         elif problem:
             self.do_skip(answers_it, self.name in source, problem)
         return problem
@@ -219,7 +225,7 @@ class _Answerer:
     def _execute(self, number: int, source: str) -> None:
         path = self.work / f"cell_{number}.py"       # a real file: tracebacks, `inspect` and numba's cache read it
         path.write_text(source, encoding="utf-8", errors="replace")
-        exec(compile(source, str(path), "exec", dont_inherit=True), self.main.__dict__)
+        self.shell.run_source(source, str(path))
 
     def do_call(self, request: answers.Request, seconds: float) -> Reply:
         student = self.main.__dict__.get(self.name, _MISSING) if self.answer is _MISSING else self.answer
@@ -229,6 +235,8 @@ class _Answerer:
             return Reply(problem=_of_cell(self.suspect) if self.suspect else
                          Problem("MissingAnswer", f"No cell of this notebook defines `{self.name}`."))
         result = _within(seconds, lambda: answers.perform(self.kind, student, request))
+        if self.in_part and isinstance(result, Reply) and result.problem and result.problem.kind == "NameError":
+            return Reply(problem=_of_cell(self.in_part))      # the name is missing because the cell has failed
         return result if isinstance(result, Reply) else Reply(problem=result)
 
 
