@@ -43,8 +43,8 @@ CASES: dict[str, list[str | tuple[str, str] | dict[str, str]]] = {
     "timed and profiled assignments": ["%time a = float(1)", "b = %time a * 1", "%prun one = b * 1", OWN + HELPED, ONE],
     "timed and captured cells": [OWN + "%%time\n%pwd\n" + HELPED, "%%capture kept\n" + HELPER + "\nprint('x')", "kept.show()"],
     "text of a shell line, and help": [OWN + "files = !echo a\nprint(len(files))\nlen?\nstr.split??\n" + RIGHT],
-    "get_ipython": [OWN + "get_ipython().run_line_magic('pwd', '')\nshell = get_ipython()\nif 'x' in shell.config or shell.user_ns is None:\n    pass\n"
-                    + RIGHT],
+    "get_ipython": [OWN + "get_ipython().run_line_magic('pwd', '')\nshell = get_ipython()\n"
+                    "if 'x' in shell.config or shell.user_ns is None:\n    pass\n" + RIGHT],
     "await": ["import asyncio\nasync def later():\n    await asyncio.sleep(0)\n    return 1.0\none = await later()",
               OWN + "async def numbers():\n    yield 1\nasync for number in numbers():\n    await asyncio.sleep(0)\n" + HELPED, ONE],
     "checks in other calls, under other names, their verdicts used": [

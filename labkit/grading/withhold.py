@@ -1,9 +1,9 @@
 """The copy of labkit that a student's code finds while an exercise is marked: without what the exercise asks for.
 
-Left out are the checks, the grading, the stored results and the compiled kernels. Public functions then take their
-reference path, except those that the exercise withholds: their bodies, and those of private helpers that nothing else
-uses, only say that they are not there. This is to make a mark mean that the student wrote the function, not to keep a
-secret: everybody holds labkit's source, and a copied reference is what the similarity report looks for.
+Left out are the checks, the grading, what copies the course, the stored results and the compiled kernels. Public functions
+then take their reference path, except those that the exercise withholds: their bodies, and those of private helpers that
+nothing else uses, only say that they are not there. This is to make a mark mean that the student wrote the function, not
+to keep a secret: everybody holds labkit's source, and a copied reference is what the similarity report looks for.
 """
 
 from __future__ import annotations
@@ -72,7 +72,7 @@ def _package(withholds: frozenset[str]) -> dict[str, bytes]:
         part, place = path.parts[0], f"labkit/{path.as_posix()}"
         if place == "labkit/results/__init__.py":
             content = _SILENT.encode()
-        elif part == "results" or part == "grading" and path.name not in _KEPT_OF_GRADING:
+        elif part in ("results", "start.py") or part == "grading" and path.name not in _KEPT_OF_GRADING:
             continue
         elif part == "checks" and path.suffix == ".py" and path.as_posix() not in kept_of_checks():
             content = _SILENT.encode()
