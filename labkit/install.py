@@ -70,6 +70,8 @@ def main(arguments: list[str] | None = None) -> int:
     extras |= set(noted["extras"]) if as_noted else set()
     _note(environment).write_text(json.dumps(wanted | {"extras": sorted(extras)}), encoding="utf-8")
     print(f"Installed in {time.monotonic() - start:.0f} s.")
+    print("What the course needs is compiled while you read. To have it done now, in some 45 s:")
+    print(f"    {shlex.quote(str(python))} -m labkit compile")
     _look_at_torchvision(python)
     return 0
 

@@ -366,6 +366,15 @@ def test_bench_of_something_unknown_says_so(tmp_path):
     assert "no benchmarks called singing" in said.stderr
 
 
+# --- grade ----------------------------------------------------------------------------------------------------------
+
+def test_a_chapter_that_does_not_exist_leaves_no_file_behind(tmp_path):
+    (tmp_path / "class").mkdir()
+    said = labkit("grade", tmp_path / "class", "--only", "77", "--out", tmp_path / "marks", "--secret", tmp_path / "secret")
+    assert said.exit_code == 1 and "no chapter 77" in said.output
+    assert [path.name for path in tmp_path.iterdir()] == ["class"]
+
+
 # --- doctor ---------------------------------------------------------------------------------------------------------
 
 def test_doctor_finds_nothing_broken_where_the_tests_run(monkeypatch):
