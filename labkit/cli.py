@@ -175,7 +175,8 @@ def results(number: Annotated[str, typer.Argument(help="the chapter's number or 
 
 @app.command()
 def bench(chapter: Annotated[str | None, typer.Argument(help="whose functions to measure: number or topic; else those of all")] = None,
-          save: Annotated[Path | None, typer.Option(help="also store the numbers in this JSON file")] = None) -> None:
+          save: Annotated[Path | None, typer.Option(help="also store the numbers in this JSON file")] = None,
+          busy: Annotated[bool, typer.Option("--busy", help="measure all once more, beside two programs of two threads each")] = False) -> None:
     """Measure labkit beside other packages: time, agreement, memory. Takes minutes, on an otherwise idle machine."""
     import datetime
     import importlib
@@ -201,8 +202,11 @@ def bench(chapter: Annotated[str | None, typer.Argument(help="whose functions to
         module = importlib.import_module(f"tests.benchmarks.{name}")
         for part in ("rows", "first_calls"):
             if hasattr(module, part):
-                rows = getattr(module, part)()
+                measure, both = getattr(module, part), busy and part == "rows"
+                rows = timing.quiet_and_busy(measure) if both else measure()
                 typer.echo(f"\n### {name}: {part.replace('_', ' ')}\n\n{timing.table(rows)}")
+                if both:
+                    typer.echo(f"\n{timing.busy_verdict(rows)}")
                 stored["tables"][f"{name}.{part}"] = [{key: _plain(value) for key, value in row.items()}
                                                       for row in rows]
                 if save:    # after each table: a run that is stopped keeps what it has measured

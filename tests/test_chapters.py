@@ -21,7 +21,7 @@ SHARED = {
     "labkit": {"checks", "grading", "kernels", "results", "textures", "widgets"},
     "labkit/results": {"timing"},
     "tests/inputs": {"drawing"},
-    "tests/benchmarks": {"grading", "timing"},
+    "tests/benchmarks": {"grading", "spin", "timing"},
     "tests/test_checks": {"chapters", "engine"},
 }
 

@@ -23,6 +23,7 @@ from typer.testing import CliRunner
 
 from labkit import checks, cli, doctor, notebooks, results
 from labkit.cli import app
+from tests.benchmarks import timing
 
 ROOT = Path(__file__).resolve().parent.parent
 SETUP = "import torch\nimport torch.nn.functional as F\nfrom labkit.checks import filtering as check"
@@ -326,7 +327,10 @@ def test_a_profile_that_does_not_exist_is_refused(monkeypatch):
 
 # --- bench ----------------------------------------------------------------------------------------------------------
 
-def bench(folder: Path, *arguments: str) -> subprocess.CompletedProcess:
+ROWS = "def rows():\n    return [{'task': 'box', 'ms': 1.25, 'agreement': float('inf')}]\n"
+
+
+def bench(folder: Path, *arguments: str, toy: str = ROWS) -> subprocess.CompletedProcess:
     """`labkit bench` in a course whose only benchmark is `toy_speed`."""
     place = folder / "tests" / "benchmarks"
     place.mkdir(parents=True)
@@ -335,8 +339,7 @@ def bench(folder: Path, *arguments: str) -> subprocess.CompletedProcess:
     (folder / "notebooks").mkdir()
     (folder / "notebooks" / "index.ipynb").touch()
     shutil.copy(ROOT / "tests" / "benchmarks" / "timing.py", place)
-    (place / "toy_speed.py").write_text("def rows():\n"
-                                        "    return [{'task': 'box', 'ms': 1.25, 'agreement': float('inf')}]\n")
+    (place / "toy_speed.py").write_text(toy)
     return subprocess.run([sys.executable, "-m", "labkit.cli", "bench", *arguments], cwd=folder, capture_output=True,
                           text=True, timeout=120, check=False)
 
@@ -349,6 +352,45 @@ def test_bench_prints_tables_and_where_they_come_from(tmp_path):
     stored = json.loads((tmp_path / "numbers.json").read_text(encoding="utf-8"))
     assert stored["tables"] == {"toy_speed.rows": [{"task": "box", "ms": 1.25, "agreement": "inf"}]}
     assert stored["machine"] == doctor.machine() and f"numba {stored['versions']['numba']}" in said.stdout
+
+
+TOY = """
+import numpy
+from tests.benchmarks import timing
+
+def rows(memory=True):
+    numbers = numpy.arange(9.0)
+    times = timing.side_by_side({"labkit": numbers.sum, "another": numbers.max}, repeats=3)
+    return [{"task": "sums", "peer": name, "milliseconds": taken, "memory": memory} for name, taken in times.items()] + [
+            {"task": "sums", "peer": "left out", "milliseconds": "", "memory": ""}]
+"""
+
+
+def test_bench_busy_gives_the_same_rows_a_second_time_beside_two_threaded_programs(tmp_path):
+    said = bench(tmp_path, "toy", "--busy", "--save", "numbers.json", toy=TOY)
+    assert said.returncode == 0, said.stderr
+    assert "| task | peer | milliseconds | milliseconds, busy | busy / quiet | memory |" in said.stdout
+    assert "Above 3 times the quiet time: " in said.stdout
+    *rows, left_out = json.loads((tmp_path / "numbers.json").read_text(encoding="utf-8"))["tables"]["toy_speed.rows"]
+    assert [(row["peer"], row["memory"]) for row in rows] == [("labkit", True), ("another", True)]
+    for row in rows:
+        assert row["busy / quiet"] == pytest.approx(row["milliseconds, busy"] / row["milliseconds"])
+    assert left_out == {"task": "sums", "peer": "left out", "milliseconds": "", "milliseconds, busy": "", "busy / quiet": "", "memory": ""}
+
+
+def test_neighbours_run_meanwhile_and_end_with_it():
+    with timing.neighbours(timing.SPINNING) as programs:
+        assert [program.poll() for program in programs] == [None, None]
+    assert all(program.poll() is not None for program in programs)
+    with pytest.raises(RuntimeError, match="ended with status 3"), timing.neighbours("raise SystemExit(3)"):
+        pass
+
+
+def test_what_is_slow_on_a_busy_machine_is_named():
+    row = lambda task, peer, quiet, busy: {"task": task, "peer": peer, "seconds": quiet, "seconds, busy": busy, "busy / quiet": busy / quiet}
+    rows = [row("box", "labkit", 1.0, 4.0), row("box", "another", 1.0, 5.0), row("sum", "labkit", 1.0, 2.0), row("sum", "another", 1.0, 1.5)]
+    assert timing.busy_verdict(rows) == ("Above 3 times the quiet time: box (4). Behind a peer in the same condition: sum.")
+    assert timing.busy_verdict(rows[2:3]) == "Above 3 times the quiet time: none. Behind a peer in the same condition: none."
 
 
 def test_bench_measures_the_chapters_in_their_order_or_the_one_that_is_named_by_number_or_topic(tmp_path):

@@ -1,7 +1,11 @@
-"""Timing and memory helpers for the side-by-side benchmarks: same process, same threads, interleaved calls."""
+"""Timing and memory helpers for the side-by-side benchmarks: same process, same threads, interleaved calls.
+
+And the same beside other programs, as on a laptop that is never idle.
+"""
 
 from __future__ import annotations
 
+import inspect
 import math
 import os
 import statistics
@@ -9,9 +13,17 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
 
 import numpy as np
+
+# What other programs do: keep one core, or compute in two threads that wait for each other as OpenMP lets them by itself.
+SPINNING = "print(flush=True)\nwhile True: pass"
+THREADED = ("import torch\ntorch.set_num_threads(2)\na = torch.rand(500, 500)\nprint(flush=True)\n"
+            "while True: (a @ a).tanh().sum()")
+UNHURRIED = {"GOMP_SPINCOUNT": "300000", "KMP_BLOCKTIME": "200", "OMP_NUM_THREADS": "2"}
+SLOWER = 3      # times its quiet time: no call should take longer on a busy machine
 
 
 def use_threads(count: int) -> None:
@@ -52,6 +64,57 @@ def side_by_side(functions: dict[str, Callable[[], object]], repeats: int = 15) 
             times[name].append(1000 * (time.perf_counter() - start))
         order.reverse()
     return {name: statistics.median(values) for name, values in times.items()}
+
+
+@contextmanager
+def neighbours(program: str = THREADED, count: int = 2) -> Iterator[list[subprocess.Popen]]:
+    """Other programs that run meanwhile: so many of them, each from when it prints a line until the end."""
+    programs = [subprocess.Popen([sys.executable, "-c", program], stdout=subprocess.PIPE, env=os.environ | UNHURRIED)
+                for _ in range(count)]
+    try:
+        for one in programs:
+            if not one.stdout.readline():
+                raise RuntimeError(f"a program that should run meanwhile ended with status {one.wait()}")
+        yield programs
+    finally:
+        for one in programs:
+            one.kill()
+            one.wait()
+            one.stdout.close()
+
+
+def quiet_and_busy(rows: Callable[..., list[dict]]) -> list[dict]:
+    """The rows of a benchmark with two columns more, behind their time: the time beside two threaded programs, and how many
+    times the quiet one that is."""
+    quiet = rows()
+    with neighbours():
+        busy = rows(**{name: False for name in ("memory",) if name in inspect.signature(rows).parameters})
+    found = []
+    for calm, loaded in zip(quiet, busy, strict=True):
+        row = {}
+        for column, value in calm.items():
+            row[column] = value
+            if column in ("milliseconds", "seconds"):
+                measured = isinstance(value, float) and isinstance(loaded[column], float)
+                row[f"{column}, busy"] = loaded[column]
+                row["busy / quiet"] = loaded[column] / value if measured else ""
+        found.append(row)
+    return found
+
+
+def busy_verdict(rows: Iterable[dict]) -> str:
+    """In words, which of labkit's rows are slow on a busy machine: against themselves, and against the peers of their task."""
+    times: dict[str, dict[str, float]] = {}
+    slow = []
+    for row in rows:
+        value = next((row[column] for column in row if column.endswith(", busy")), "")
+        if isinstance(value, float):
+            times.setdefault(row.get("task", ""), {})[row.get("peer", "labkit")] = value
+            if row.get("peer", "labkit").startswith("labkit") and row["busy / quiet"] > SLOWER:
+                slow.append(f"{row.get('task', '')} ({row['busy / quiet']:.3g})")
+    behind = [task for task, by_peer in times.items() if "labkit" in by_peer and min(by_peer, key=by_peer.get) != "labkit"]
+    return (f"Above {SLOWER} times the quiet time: {', '.join(slow) or 'none'}. Behind a peer in the same condition: "
+            f"{', '.join(behind) or 'none'}.")
 
 
 def psnr(first: np.ndarray, second: np.ndarray, margin: int = 0) -> float:
