@@ -35,7 +35,7 @@ MODULES = [
 MESSAGES = {
     "labkit/diffusion_inpainting": 11,
     "labkit/filtering": 14,
-    "labkit/grading": 35,
+    "labkit/grading": 34,
     "labkit/patchmatch": 17,
     "labkit/results": 4,
     "labkit/texture_optimization": 26,

@@ -222,13 +222,13 @@ def read_notebook(path: Path, remarks: list[str] | None = None) -> tuple[list[di
     if not content.strip():
         raise NotebookProblem("it is empty")
     try:
-        text, said = notebook_text(content)
+        content_text, said = notebook_text(content)
     except ValueError as error:
         raise NotebookProblem(str(error)) from None
     if said and remarks is not None:
         remarks.append(said)
     try:
-        notebook = json.loads(text)
+        notebook = json.loads(content_text)
     except (ValueError, RecursionError):
         raise NotebookProblem("it is not a notebook (it is not JSON, or was cut off)") from None
     if not isinstance(notebook, dict):
@@ -260,8 +260,8 @@ def extract(path: Path, course: Sequence[Assignment], modules: dict[str, str] | 
     for cell in cells:
         cell.given = cell.source in assignment.given - assignment.setup - set(assignment.stubs.values())
         cell.demonstration = cell.source in assignment.demonstrations or cell.demonstration and not _add_to(cell, assignment)
-        if cell.demonstration and not cell.broken:
-            _take_over(cell, *_without(cell.code, [node for node in parse(cell.code).body if isinstance(node, ast.Expr)]))
+        if cell.demonstration and (tree := parse(cell.code) if not cell.broken else None):
+            _take_over(cell, *_without(cell.code, [node for node in tree.body if isinstance(node, ast.Expr)]))
         cell.runs = not (cell.demonstration or cell.checks)
     remarks += _remarks(raw, metadata, assignment)
     answers, unsolved, missing = {}, [], {}

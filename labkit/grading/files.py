@@ -42,7 +42,7 @@ def notebook_text(content: bytes) -> tuple[str, str]:
     ------
     ValueError : it is no text, or text of another kind; the message says what to do.
     """
-    encoding = json.detect_encoding(content)
+    encoding: str = json.detect_encoding(content)
     try:
         text = content.decode(encoding)
     except UnicodeDecodeError:
