@@ -26,9 +26,9 @@ GROUND_FLOOR = {
     "pyramids",
     "restoration",
 }
-GROUND_FLOOR |= {"descent", "runtime", "textures", "training", "transport", "validation"}
+GROUND_FLOOR |= {"descent", "openmp", "runtime", "textures", "training", "transport", "validation"}
 ABOVE_CHAPTERS = {"checks", "results", "widgets"}
-COMMANDS = {"__main__", "cli", "doctor", "grading", "lab", "notebooks", "start", "warm"}
+COMMANDS = {"__main__", "cli", "doctor", "grading", "install", "lab", "notebooks", "start", "warm"}
 
 # labkit's own modules that a function may import, by the module that it stands in
 LATER = {
