@@ -129,7 +129,7 @@ def _in_a_forked_child() -> None:
     """
     global _aside, _left_behind
     torch = sys.modules.get("torch")
-    if hasattr(torch, "set_num_threads"):  # not while it is being imported
+    if torch and hasattr(torch, "set_num_threads"):  # not while it is being imported
         torch.set_num_threads(1)
     _aside = ThreadPoolExecutor(1, thread_name_prefix="labkit kernels")
     _left_behind = _left_behind or _numba_has_threads_of_gnu()
