@@ -90,9 +90,9 @@ def show(images: Tensor | Sequence[Tensor], *, alt: str, titles: Sequence[str] |
     width : displayed width of each image in CSS pixels; small images are enlarged with sharp pixels. `None` takes 256
         pixels, or the image's own width where that lies between 256 and 512.
     """
+    validate_several(images, name="images")
     if isinstance(images, Tensor):
         images = [images] if images.ndim == 3 else list(images)
-    validate_several(images, name="images")
     images = list(images)
     if titles is not None:
         validate_several(titles, name="titles", of="texts")

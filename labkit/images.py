@@ -506,7 +506,7 @@ def tile(images: list[Tensor] | Tensor, *, columns: int | None = None, gap: int 
     columns = len(images) if columns is None else columns
     validate_integer(columns, name="columns", minimum=1)
     validate_integer(gap, name="gap", minimum=0)
-    validate_number(background, name="background")
+    validate_number(background, name="background", minimum=-1e6, maximum=1e6)
     channels, (height, width) = max(image.shape[0] for image in images), images[0].shape[-2:]
     rows = -(-len(images) // columns)
     columns = min(columns, len(images))

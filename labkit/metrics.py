@@ -85,7 +85,7 @@ def psnr(image: Tensor, reference: Tensor, *, data_range: float = 1.0) -> Tensor
     image, reference : (C, H, W) or (N, C, H, W), of one shape.
     data_range : the largest difference two values can have; 1 for images of labkit, 255 for 8-bit values.
     """
-    validate_number(data_range, name="data_range", above=0)
+    validate_number(data_range, name="data_range", above=0, maximum=1e9)
     image, reference, finish = _pair(image, reference)
     error = (image - reference).square().mean(dim=(1, 2, 3))
     equal = error == 0
@@ -198,7 +198,7 @@ def _ssim_maps(image: Tensor, reference: Tensor, *, window: str, data_range: flo
     """
     image, reference = image.double(), reference.double()
     validate_choice(window, name="window", choices=_WINDOWS)
-    validate_number(data_range, name="data_range", above=0)
+    validate_number(data_range, name="data_range", above=0, maximum=1e9)
     if window == "gaussian":
         line = torch.exp(-0.5 * (torch.arange(-5, 6, dtype=torch.float64) / 1.5) ** 2)
         unbiased = 1.0

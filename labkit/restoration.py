@@ -65,7 +65,7 @@ def wiener(observation: Tensor, *, noise_to_signal: float | Tensor, blur: Blur |
                              f"({height}, {width}), finite and none below 0")
         ratio = noise_to_signal.to(working)
     else:
-        validate_number(noise_to_signal, name="noise_to_signal", minimum=0)
+        validate_number(noise_to_signal, name="noise_to_signal", minimum=0, maximum=1e30)
         ratio = working.new_full((height, width), noise_to_signal)
     blur = Blur(torch.ones(1, 1)) if blur is None else blur
     if not isinstance(blur, Blur) or blur.border != "periodic":
@@ -171,6 +171,8 @@ def restore_total_variation(observation: Tensor, *, weight: float, eps: float = 
     validate_number(eps, name="eps", above=0, maximum=LARGEST_EPS)
     validate_integer(steps, name="steps", minimum=1)
     validate_callback(callback)
+    if operator is not None and not isinstance(operator, LinearOperator):
+        raise ValueError(f"operator is {describe(operator)}; expected a LinearOperator or None")
     degrade = Identity() if operator is None else operator
     working = observation if observation.dtype == torch.float64 else observation.float()
     image = degrade.adjoint(working)

@@ -8,7 +8,7 @@ from typing import TypeVar
 
 import torch
 
-from labkit.validation import validate_choice, validate_seed
+from labkit.validation import describe, validate_choice, validate_seed, validate_several
 
 __all__ = ["PROFILES", "choose", "device", "generator", "hashed", "profile", "progress", "seed_of", "summary",
            "threads"]
@@ -49,6 +49,8 @@ def choose(values: Mapping[str, Item]) -> Item:
     >>> labkit.runtime.choose({"quick": 64, "laptop": 128, "gpu": 256}) in (64, 128, 256)
     True
     """
+    if not isinstance(values, Mapping):
+        raise ValueError(f"values is {describe(values)}; expected a table with an entry for each of {', '.join(PROFILES)}")
     missing = [name for name in PROFILES if name not in values]
     if missing:
         raise ValueError(f"values has no entry for {', '.join(missing)}; expected one for each of {', '.join(PROFILES)}")
@@ -113,6 +115,7 @@ def progress(items: Iterable[Item], *, description: str = "", total: int | None 
     >>> [step ** 2 for step in labkit.runtime.progress(range(4), description="squares")]
     [0, 1, 4, 9]
     """
+    validate_several(items, name="items", of="items")
     from tqdm.auto import tqdm
 
     yield from tqdm(items, desc=description, total=total, leave=False, delay=0.5)

@@ -413,8 +413,11 @@ def write_atomically(value: object, path: str | os.PathLike) -> None:
     ...     print(labkit.training.read(path))
     {'step': 3, 'weights': tensor([1., 1.])}
     """
+    if not isinstance(path, (str, os.PathLike)) or not Path(path).name:
+        raise ValueError(f"path is {describe(path)}; expected the path of a file")
     path = Path(path)
     unfinished = path.with_name(path.name + ".unfinished")
+    unfinished.touch()      # Python's own errors name what is wrong with a path
     torch.save(value, unfinished)
     unfinished.replace(path)
 

@@ -13,7 +13,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from labkit.validation import describe, validate_integer
+from labkit.validation import validate_integer, validate_size
 
 __all__: list[str] = []
 
@@ -100,10 +100,7 @@ def _blur(values: np.ndarray, sigma: float) -> np.ndarray:
 def _plane(size: tuple[int, int], seed: int, *, frames: int = 1, margin: int = _MARGIN,
            samples: int = _SAMPLES) -> tuple[np.ndarray, np.ndarray, Iterator[int]]:
     """Row and column (in pixels) of every grid point, margin included, and an endless supply of seeds."""
-    if not isinstance(size, (tuple, list)) or len(size) != 2:
-        raise ValueError(f"size is {describe(size)}; expected (height, width)")
-    for name, side in zip(("height", "width"), size):
-        validate_integer(side, name=name, minimum=16)
+    validate_size(size, minimum=16)
     validate_integer(seed, name="seed", minimum=0, maximum=2 ** 48)
     validate_integer(frames, name="frames", minimum=1)
     axes = [(np.arange(-margin * samples, (side + margin) * samples) + 0.5) / samples for side in size]
