@@ -18,7 +18,7 @@ ROOT = solutions.ROOT
 
 # What lies beside the chapters in a folder and belongs to all of them.
 SHARED = {
-    "labkit": {"checks", "grading", "kernels", "results", "textures", "widgets"},
+    "labkit": {"checks", "grading", "kernels", "lab", "results", "textures", "widgets"},
     "labkit/results": {"timing"},
     "tests/inputs": {"drawing"},
     "tests/benchmarks": {"grading", "spin", "timing"},
