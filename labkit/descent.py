@@ -125,7 +125,7 @@ class Descent(Loop):
         self._method, self._memory, self._rate = method, memory, learning_rate
         self._weights, self._project, self._wanted = dict(weights or {}), project, frozenset(frames)
         self._start = start.detach().clone()
-        self._pixels = start.detach().clone().requires_grad_()
+        self._pixels = start.detach().clone(memory_format=torch.contiguous_format).requires_grad_()  # L-BFGS needs it
         self._optimizer = self._make_optimizer()
         self._good: _Moment | None = None  # the last one whose loss was finite
         self._last: _Value | None = None

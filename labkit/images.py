@@ -177,7 +177,7 @@ def _read(path: Path, *, clip: bool) -> list[Tensor]:
                 frames.append(_frame(file, path))
             return frames
     except UnidentifiedImageError as error:
-        raise ValueError(f"{path} is not a picture that Pillow can read") from error
+        raise ValueError(f"{path} is not a picture that Pillow can read; expected a PNG, JPEG, TIFF file or the like") from error
     except Exception as error:      # a decoder raises what it likes: struct.error, KeyError, EOFError, ...
         raise ValueError(f"{path} could not be read as a {kind}: {error or type(error).__name__}") from error
 

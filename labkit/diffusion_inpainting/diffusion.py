@@ -34,7 +34,13 @@ def to_chain(image: Tensor) -> Tensor:
     >>> labkit.diffusion_inpainting.to_chain(torch.tensor([0.0, 0.5, 1.0]))
     tensor([-1.,  0.,  1.])
     """
+    _validate_floats(image, "image")
     return 2 * image - 1
+
+
+def _validate_floats(values: Tensor, name: str) -> None:
+    if not isinstance(values, Tensor) or not values.is_floating_point():
+        raise ValueError(f"{name} is {describe(values)}; expected a floating-point torch tensor")
 
 
 def from_chain(x: Tensor) -> Tensor:
@@ -43,6 +49,7 @@ def from_chain(x: Tensor) -> Tensor:
     >>> labkit.diffusion_inpainting.from_chain(torch.tensor([-1.0, 0.0, 1.0]))
     tensor([0.0000, 0.5000, 1.0000])
     """
+    _validate_floats(x, "x")
     return (x + 1) / 2
 
 

@@ -20,7 +20,7 @@ from labkit.diffusion_inpainting.diffusion import WEIGHTINGS, Diffusion, from_ch
 from labkit.diffusion_inpainting.masks import brush_masks, validate_hole
 from labkit.diffusion_inpainting.network import UNet
 from labkit.training import Training, cosine_decay, read, write_atomically
-from labkit.validation import describe, validate_choice, validate_image, validate_integer, validate_number
+from labkit.validation import describe, validate_choice, validate_image, validate_integer, validate_number, validate_seed
 
 __all__ = ["WARM_UP", "Crops", "Examples", "Inpainter", "inpainting_loss", "regress", "regression_loss",
            "train_inpainter", "train_intervals", "train_unconditional"]
@@ -204,6 +204,10 @@ def train_intervals(image: Tensor, mask: Tensor, *, intervals: int = 10, steps: 
     Thesis, section VI.2.3; Algorithm 5 samples each interval as soon as it is trained, which gives the same fill and keeps
     one network only.
     """
+    if diffusion is not None and not isinstance(diffusion, Diffusion):
+        raise ValueError(f"diffusion is {describe(diffusion)}; expected a Diffusion or None")
+    if start is not None and not isinstance(start, Inpainter):
+        raise ValueError(f"start is {describe(start)}; expected an Inpainter or None")
     chain = diffusion or (start.diffusion if start is not None else Diffusion())
     validate_integer(intervals, name="intervals", minimum=1, maximum=chain.steps)
     validate_integer(steps, name="steps", minimum=intervals)
@@ -276,6 +280,12 @@ def _train(image: Tensor, mask: Tensor, *, task: str, steps: int, batch_size: in
            callback: Callable[[Training], None] | None = None, seed: int = 0) -> Inpainter:
     """Train a network for a task, `"inpainting"`, `"unconditional"` or `"regression"`, and give it its papers."""
     validate_integer(steps, name="steps", minimum=1)
+    validate_seed(seed)
+    validate_number(learning_rate, name="learning_rate", above=0, maximum=1000)
+    if diffusion is not None and not isinstance(diffusion, Diffusion):
+        raise ValueError(f"diffusion is {describe(diffusion)}; expected a Diffusion or None")
+    if start is not None and not isinstance(start, Inpainter):
+        raise ValueError(f"start is {describe(start)}; expected an Inpainter or None")
     chain = diffusion or (start.diffusion if start is not None else Diffusion())
     crops = Crops(image, mask, crop_size=crop_size, whole=task == "unconditional")
     if thickness is None:

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from labkit import runtime
-from labkit.validation import describe, known_pixels, validate_integer, validate_number, validate_seed
+from labkit.validation import describe, known_pixels, validate_integer, validate_number, validate_seed, validate_size
 
 __all__ = ["brush_mask", "brush_masks", "brush_path", "draw_path", "validate_hole"]
 
@@ -59,7 +59,8 @@ def brush_masks(number: int, height: int, width: int, *, strokes: int = 1, segme
     length = 0.3 * shorter if length is None else length
     thickness = max(1.0, shorter / 8) if thickness is None else thickness
     for name, value in (("length", length), ("thickness", thickness), ("max_angle", max_angle)):
-        validate_number(value, name=name, above=0)
+        validate_number(value, name=name, above=0, maximum=1e6)
+    validate_size((height, width))
     device, paths = generator.device, number * strokes
     drawn = torch.rand(paths, 2 * segments + 2, generator=generator, device=device)
     starts = drawn[:, :2] * torch.tensor([height - 1, width - 1], device=device)

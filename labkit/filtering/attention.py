@@ -49,7 +49,7 @@ def nonlocal_attention(query: Tensor, key: Tensor, value: Tensor, *, h: float) -
     "Attention Interpretation", which writes h for h².
     """
     _validate(query, key, value)
-    validate_number(h, name="h", above=0)
+    validate_number(h, name="h", above=0, maximum=1e9)
     # A shift of all points changes no distance, and small norms lose fewer digits to cancellation.
     centre = key.detach().mean(dim=0)
     query, key = query - centre, key - centre

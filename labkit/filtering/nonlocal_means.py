@@ -78,8 +78,8 @@ def validate_parameters(patch_size: int, window_size: int, h: float, sigma: floa
     if window_size < patch_size:
         raise ValueError(f"window_size is {window_size} and patch_size {patch_size}; expected a window at least as "
                          "large as the patch")
-    validate_number(h, name="h", above=0)
-    validate_number(sigma, name="sigma", minimum=0)
+    validate_number(h, name="h", above=0, maximum=1e9)
+    validate_number(sigma, name="sigma", minimum=0, maximum=1e9)
 
 
 def _weighted_mean(image: Tensor, patch_size: int, reach: int, h: float, sigma: float) -> Tensor:

@@ -14,6 +14,7 @@ from labkit.validation import describe, validate_image, validate_integer, valida
 
 __all__ = ["nonlocal_pca", "pca_filter", "project_patches"]
 
+LARGEST_VALUE = 1e9         # whose square single precision holds
 VALUES_AT_ONCE = 2 ** 23    # values of patches worked on together: 32 MB in single precision
 
 
@@ -51,8 +52,8 @@ def project_patches(patches: Tensor, *, threshold: float) -> Tensor:
             or patches.numel() == 0:
         raise ValueError(f"patches is {describe(patches)}; expected a floating-point tensor (number, D) or "
                          "(groups, number, D)")
-    if not torch.isfinite(patches).all():
-        raise ValueError(f"patches is {describe(patches)} and holds NaN or infinite values; expected finite ones")
+    if not bool((patches.detach().abs() <= LARGEST_VALUE).all()):       # not true of NaN either
+        raise ValueError(f"patches is {describe(patches)} and holds NaN or values beyond {LARGEST_VALUE:g}; expected intensities")
     validate_number(threshold, name="threshold", minimum=0)
     working = as_floats(patches)
     mean = working.mean(dim=-2, keepdim=True)

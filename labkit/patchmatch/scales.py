@@ -42,6 +42,7 @@ def upsample_nnf(nnf: Tensor, *, patch_size: int, image_size: tuple[int, int], e
     ------
     ValueError : no field, or a patch that does not fit in one of the pictures.
     """
+    validate_integer(patch_size, name="patch_size", minimum=1)
     validate_field(nnf, patch_size=patch_size)
     for size, name in ((image_size, "image_size"), (exemplar_size, "exemplar_size"),
                        (coarse_exemplar_size, "coarse_exemplar_size")):

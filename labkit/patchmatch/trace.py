@@ -10,7 +10,7 @@ from labkit.patchmatch.fields import Match, validate_field
 from labkit.patchmatch.matching import describe_matching
 from labkit.patchmatch.reference import Place, patch_distance, random_places
 from labkit.runtime import seed_of
-from labkit.validation import describe, validate_integer
+from labkit.validation import describe, validate_image, validate_integer
 
 __all__ = ["Candidate", "candidates"]
 
@@ -54,6 +54,8 @@ def candidates(image: Tensor, exemplar: Tensor, match: Match, *, row: int, colum
     if not match.fields or match.schedule != "sequential" or match.nnf.ndim != 3 or match.transform is not None:
         raise ValueError(f"match is of schedule {match.schedule!r} with {len(match.fields)} fields kept; expected one of "
                          "patchmatch(…, schedule='sequential', k=1, trace=True) without transforms")
+    validate_image(image)
+    validate_image(exemplar, name="exemplar")
     matching = describe_matching(image.cpu(), exemplar.cpu(), patch_size=match.patch_size, metric=match.metric, method="reference")
     validate_field(match.nnf, image=image, exemplar=exemplar, patch_size=match.patch_size, name="match.nnf")
     validate_integer(iteration, name="iteration", minimum=1, maximum=len(match.fields) - 1)
