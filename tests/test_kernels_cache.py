@@ -159,6 +159,12 @@ def test_every_kernel_that_is_compiled_for_the_cpu_is_kept():
         assert "cache=True" not in path.read_text(encoding="utf-8"), f"{path.name}: numba's own cache; expected @kept"
 
 
+def test_a_kernel_from_a_namespace_without_a_name_compiles():
+    namespace = {}
+    exec("from numba import njit\ndouble = njit(lambda x: 2 * x)", namespace)
+    assert namespace["double"](3) == 6
+
+
 def test_a_notebook_is_told_when_a_kernel_compiles_for_long(monkeypatch, capsys):
     announcer, started = cache._Announcer(), []
     compiling = types.SimpleNamespace(data={"dispatcher": types.SimpleNamespace(py_func=cache.kept)})

@@ -154,7 +154,8 @@ class _Announcer(event.Listener):
 
 
 def _ours(event: Any) -> bool:
-    return event.data["dispatcher"].py_func.__module__.startswith("labkit.")
+    module = event.data["dispatcher"].py_func.__module__  # None of what was executed in a namespace without a name
+    return module is not None and module.startswith("labkit.")
 
 
 def _announce() -> None:
