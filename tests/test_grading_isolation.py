@@ -417,6 +417,7 @@ def test_parallel_loops_run_in_several_threads_so_that_a_race_shows(room):
     assert reply.problem is None and set(reply.value["arrays"][0]) == {0.0, 1.0}
 
 
+@pytest.mark.usefixtures("one_torch_thread")     # as inside: several threads add up in another order
 @pytest.mark.parametrize(("source", "kind", "arguments"), [
     ("def f(denoiser, x, known, mask):\n    return denoiser(x, known, mask, 1)", "sampler",
      (Fixture("inpainting_denoiser", {"variance": 0.3, "alpha_bars": torch.tensor([1.0, 0.5])}), *torch.rand(2, 1, 3, 4, 4).unbind(),
