@@ -20,8 +20,14 @@ FORKS = pytest.mark.skipif(not hasattr(os, "fork"), reason="Windows has no fork"
 
 
 def python(code: str, *, program: str | Path = sys.executable, **environment: str) -> subprocess.CompletedProcess:
-    """Run a program in a Python whose environment says nothing of how threads wait but what is given."""
+    """Run a program in a Python whose environment says nothing of how threads wait but what is given.
+
+    This Python may have labkit's file, which sets it at every start: that is taken back first.
+    """
     kept = {name: value for name, value in os.environ.items() if name not in WAITING} | {"PYTHONPATH": str(ROOT)}
+    if program == sys.executable:
+        unsaid = [name for name in WAITING if name not in environment]
+        code = f"import os\nfor name in {unsaid}: os.environ.pop(name, None)\n{code}"
     done = subprocess.run(
         [program, "-c", code], capture_output=True, text=True, timeout=300, cwd=ROOT, env=kept | environment
     )
