@@ -2,7 +2,7 @@
 #
 #   PYTHON=...        the Python to build .venv with (3.11 to 3.14), instead of the first one found;
 #                     make gpu: the Python that has torch, numba and numba-cuda
-#   TORCH=cpu         make install: a PyTorch without GPU support, a fifth of the size, where an index offers one;
+#   TORCH=cpu         make install: a PyTorch without GPU support, some 3 GB less, where an index offers one;
 #                     TORCH_INDEX=... is the address of a package index where pip shall look as well
 #   CHAPTER=04        make test: only what belongs to one chapter, by its number or topic
 #   ALL=1             make notebooks: run every chapter anew, also where only labkit or a check has changed
@@ -25,7 +25,7 @@ help:
 	@echo "make lab         install what is missing and open the course in JupyterLab"
 	@echo "make install     only install, into the folder $(VENV); TORCH=cpu make install, without GPU support"
 	@echo "make test        run every test (what CI runs); CHAPTER=01 make test, those of one chapter"
-	@echo "make test-ground what every chapter uses, tested: two minutes, with little installed"
+	@echo "make test-ground what every chapter uses, tested, with little installed"
 	@echo "make lowest      the same, the checks' engine and the commands with the oldest versions that are allowed"
 	@echo "make lint        look through the source with ruff and mypy (a part of make test)"
 	@echo "make notebooks   make the notebooks from the sources in solutions"
